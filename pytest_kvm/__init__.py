@@ -1,0 +1,98 @@
+"""Real virtual machines for pytest.
+
+Everything public is here and imported when it is first used: a session without a machine pays for none of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_kvm.errors import (
+        AcceleratorUnavailable,
+        BootTimeout,
+        CommandError,
+        CommandTimeout,
+        ConsoleTimeout,
+        DriveInUse,
+        GuestPanic,
+        HostError,
+        ImageUnavailable,
+        KVMError,
+        LaunchError,
+        MachineError,
+        QEMUExited,
+        QEMUNotFound,
+        QMPError,
+        ShellLost,
+        SpecError,
+        SSHError,
+        TeardownError,
+        WaitTimeout,
+    )
+    from pytest_kvm.guest.result import CompletedCommand
+    from pytest_kvm.machine.vm import VM
+    from pytest_kvm.plugin.factories import VMFactory
+    from pytest_kvm.plugin.parametrize import vm_parametrize
+    from pytest_kvm.spec.drive import Drive
+    from pytest_kvm.spec.nic import Nic
+    from pytest_kvm.spec.reference import FromFixture
+    from pytest_kvm.spec.vm import VMSpec
+
+    __version__: str
+
+__all__ = [
+    "VM",
+    "AcceleratorUnavailable",
+    "BootTimeout",
+    "CommandError",
+    "CommandTimeout",
+    "CompletedCommand",
+    "ConsoleTimeout",
+    "Drive",
+    "DriveInUse",
+    "FromFixture",
+    "GuestPanic",
+    "HostError",
+    "ImageUnavailable",
+    "KVMError",
+    "LaunchError",
+    "MachineError",
+    "Nic",
+    "QEMUExited",
+    "QEMUNotFound",
+    "QMPError",
+    "SSHError",
+    "ShellLost",
+    "SpecError",
+    "TeardownError",
+    "VMFactory",
+    "VMSpec",
+    "WaitTimeout",
+    "__version__",
+    "vm_parametrize",
+]
+
+_HOMES = {
+    "VM": "pytest_kvm.machine.vm",
+    "CompletedCommand": "pytest_kvm.guest.result",
+    "Drive": "pytest_kvm.spec.drive",
+    "FromFixture": "pytest_kvm.spec.reference",
+    "Nic": "pytest_kvm.spec.nic",
+    "VMFactory": "pytest_kvm.plugin.factories",
+    "VMSpec": "pytest_kvm.spec.vm",
+    "vm_parametrize": "pytest_kvm.plugin.parametrize",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("pytest-kvm")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "pytest_kvm.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,26 @@
+"""What does a person type? The command ``pytest-kvm``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from pytest_kvm.cli import doctor
+from pytest_kvm.errors import KVMError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``pytest-kvm``; return its exit status: 0, 1 for trouble, 2 for wrong arguments."""
+    parser = argparse.ArgumentParser(prog="pytest-kvm", description="Real virtual machines for pytest.")
+    parser.add_argument("--version", action="version", version=f"pytest-kvm {version('pytest-kvm')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    doctor.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KVMError as error:
+        print(f"pytest-kvm: {error}", file=sys.stderr)
+        return 1
+    return status

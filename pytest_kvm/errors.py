@@ -1,0 +1,171 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    KVMError
+    ├── SpecError            the declaration is wrong (also a ValueError)
+    ├── HostError            this host cannot: a skip, or a failure under --kvm-strict
+    │   ├── QEMUNotFound
+    │   ├── AcceleratorUnavailable
+    │   └── ImageUnavailable
+    └── MachineError         the machine or the guest misbehaved
+        ├── LaunchError      QEMU did not start
+        │   └── DriveInUse   somebody else has a writable drive open
+        ├── QEMUExited       QEMU ended while it was still needed
+        ├── QMPError         QEMU refused a QMP command
+        ├── CommandError     a guest command returned an unexpected status
+        ├── ShellLost        the guest's shell went away under a command
+        ├── SSHError         an SSH connection could not be made, or was lost
+        ├── GuestPanic       the guest's kernel panicked
+        ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
+        │   ├── BootTimeout
+        │   ├── ConsoleTimeout
+        │   └── CommandTimeout
+        └── TeardownError    something would have survived the test
+
+An error's data are attributes; its text reads: subject, what happened, against which limit; evidence; one hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class KVMError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SpecError(KVMError, ValueError):
+    """The declaration of a machine is wrong.
+
+    ``keyword`` is the field it is about (None if it is about several), ``value`` what was given.
+    """
+
+    def __init__(self, message: str, *, keyword: str | None = None, value: object = None) -> None:
+        super().__init__(message)
+        self.keyword = keyword
+        self.value = value
+
+
+class HostError(KVMError):
+    """This host cannot do what was asked; ``hint`` says what would change that."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message}\n  {hint}" if hint else message)
+        self.hint = hint
+
+
+class QEMUNotFound(HostError):
+    """No usable QEMU system emulator."""
+
+
+class AcceleratorUnavailable(HostError):
+    """The accelerator that was demanded does not work here."""
+
+
+class ImageUnavailable(HostError):
+    """An image cannot be had here, now."""
+
+
+class MachineError(KVMError):
+    """The machine or the guest in it misbehaved."""
+
+
+class LaunchError(MachineError):
+    """QEMU did not come up.
+
+    ``returncode`` is its exit status (negative: the signal; None: it was still running), ``stderr`` what it said,
+    ``command`` its command line.
+    """
+
+    def __init__(
+        self, message: str, *, returncode: int | None = None, stderr: str = "", command: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+        self.command = tuple(command)
+
+
+class DriveInUse(LaunchError):
+    """A drive that would be written is open in another machine."""
+
+
+class QEMUExited(MachineError):
+    """QEMU ended while something was still waiting for it; attributes as in LaunchError."""
+
+    def __init__(self, message: str, *, returncode: int | None = None, stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class QMPError(MachineError):
+    """QEMU refused a QMP command; ``error_class`` is QEMU's, such as ``GenericError`` or ``DeviceNotFound``."""
+
+    def __init__(self, message: str, *, command: str, error_class: str) -> None:
+        super().__init__(message)
+        self.command = command
+        self.error_class = error_class
+
+
+class CommandError(MachineError):
+    """A guest command returned a status that was not expected.
+
+    ``command``, ``returncode``, ``stdout``, ``stderr`` are those of the result.
+    """
+
+    def __init__(
+        self, message: str, *, command: str, returncode: int, stdout: str | bytes, stderr: str | bytes
+    ) -> None:
+        super().__init__(message)
+        self.command = command
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ShellLost(MachineError):
+    """The guest's shell went away while a command was running in it; ``command`` is that command."""
+
+    def __init__(self, message: str, *, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+
+
+class SSHError(MachineError):
+    """An SSH connection could not be made, or was lost."""
+
+
+class WaitTimeout(MachineError, TimeoutError):
+    """A wait ran into its deadline; ``timeout`` is the limit in seconds."""
+
+    def __init__(self, message: str, *, timeout: float) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+class BootTimeout(WaitTimeout):
+    """The machine did not become ready in time."""
+
+
+class ConsoleTimeout(WaitTimeout):
+    """The serial console did not show what was expected in time."""
+
+
+class CommandTimeout(WaitTimeout):
+    """A guest command did not end in time; ``stdout`` and ``stderr`` are what it had written until then."""
+
+    def __init__(self, message: str, *, timeout: float, command: str, stdout: str | bytes, stderr: str | bytes) -> None:
+        super().__init__(message, timeout=timeout)
+        self.command = command
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class TeardownError(MachineError):
+    """Something of a machine would have survived the test."""
+
+
+class GuestPanic(MachineError):
+    """The guest's kernel panicked (QEMU's event GUEST_PANICKED)."""

@@ -1,0 +1,1 @@
+"""How do we talk to what runs inside, and what does it say?"""

@@ -1,0 +1,66 @@
+"""The control port of the guest's shell: one request after the other, such as a signal for a lane's command."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from pytest_kvm.errors import ShellLost
+
+# The guest answers within milliseconds, unless it is not running at all.
+_PATIENCE = 10.0
+
+
+class Control:
+    """The host's end of images/rootfs/lib/kvm/control; everything here runs in the I/O thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(connection, self._receive)
+        self._asked: dict[str, asyncio.Future[str]] = {}
+        self._count = 0
+        self._rest = b""
+
+    async def ask(self, request: str) -> str:
+        """Send a request and return the guest's status; raises ShellLost when no answer comes."""
+        self._count += 1
+        number = str(self._count)
+        answer = self._asked[number] = self._loop.create_future()
+        try:
+            await self._loop.sock_sendall(self._connection, f"{number} {request}\n".encode())
+            return await asyncio.wait_for(answer, _PATIENCE)
+        except TimeoutError:
+            raise ShellLost(f"the guest did not answer the request {request!r} within {_PATIENCE:g} s") from None
+        finally:
+            del self._asked[number]
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._connection)
+            self.lose()
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            number, _, status = line.decode(errors="backslashreplace").partition(" ")
+            answer = self._asked.get(number)
+            if answer is not None and not answer.done():
+                answer.set_result(status)
+
+    def lose(self) -> None:
+        """The guest's end is gone: no request in flight will be answered."""
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(ShellLost("the guest's shell went away"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._loop.remove_reader(self._connection)
+        self._connection.close()
+        self.lose()

@@ -1,0 +1,116 @@
+"""Running a command in the guest and judging what came of it, whichever way it travels."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, overload
+
+from pytest_kvm.errors import CommandTimeout
+from pytest_kvm.guest.result import (
+    Check,
+    Command,
+    CompletedCommand,
+    check_status,
+    decoded,
+    script_of,
+    shorten,
+)
+from pytest_kvm.waiting import Deadline
+
+DEFAULT_TIMEOUT = 60.0
+
+
+class Ended(NamedTuple):
+    """How a script ended: ``status`` is None when the deadline came first; then it was killed, if that can be done."""
+
+    status: int | None
+    out: bytes
+    err: bytes
+
+
+class Runner(ABC):
+    """What has ``run``. ``name`` is the machine's, ``internet`` whether the guest reaches the outside."""
+
+    name: str
+    internet: bool
+
+    @abstractmethod
+    def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
+        """Run a script to its end; ``shown`` is what the user wrote, ``data`` goes to its stdin."""
+
+    @property
+    @abstractmethod
+    def via(self) -> str:
+        """The way and the user, for messages: ``shell, as root``."""
+
+    @overload
+    def run(
+        self,
+        command: Command,
+        *,
+        check: Check = ...,
+        timeout: float | None = ...,
+        input: str | bytes | None = ...,
+        env: Mapping[str, str] | None = ...,
+        cwd: str | None = ...,
+        text: Literal[True] = ...,
+    ) -> CompletedCommand[str]: ...
+    @overload
+    def run(
+        self,
+        command: Command,
+        *,
+        check: Check = ...,
+        timeout: float | None = ...,
+        input: str | bytes | None = ...,
+        env: Mapping[str, str] | None = ...,
+        cwd: str | None = ...,
+        text: Literal[False],
+    ) -> CompletedCommand[bytes]: ...
+    def run(
+        self,
+        command: Command,
+        *,
+        check: Check = True,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: bool = True,
+    ) -> CompletedCommand[str] | CompletedCommand[bytes]:
+        """Run a command in the guest, wait for its end, and return its status and output.
+
+        ``command`` is a script of its own for the guest's ``sh``, as after ``sh -c``; a list is quoted word by word.
+        Neither directory, variables nor traps outlive it. What it leaves in the background goes on, even when it holds
+        stdout. ``check`` is the status that is expected: True for 0, False for any, a number, or several. ``timeout``
+        is in seconds (None: no limit); on expiry the command's process group is killed. ``input`` goes to stdin,
+        which is empty otherwise. ``env`` adds variables, ``cwd`` is the directory. Output is text, where bytes that
+        are not UTF-8 become ``\\xNN``, unless ``text=False``.
+
+        Raises CommandError for a status that was not expected, CommandTimeout with the output so far, and another
+        MachineError when the guest or the way to it is lost; ValueError for a NUL byte and for a name in ``env``
+        that no shell can export.
+        """
+        started = time.monotonic()
+        shown = script_of(command)
+        script = script_of(command, env=env, cwd=cwd)
+        data = input.encode() if isinstance(input, str) else input
+        ended = self._execute(script, shown, data, Deadline(timeout))
+        seconds = time.monotonic() - started
+        if ended.status is None:
+            raise CommandTimeout(
+                f"VM {self.name!r}: command did not end within {timeout or 0.0:g} s and was killed ({self.via}): "
+                f"{shorten(shown)}\n{len(ended.out)} bytes of stdout and {len(ended.err)} of stderr came until then; "
+                "they are the error's .stdout and .stderr",
+                timeout=timeout or 0.0,
+                command=shown,
+                stdout=decoded(ended.out) if text else ended.out,
+                stderr=decoded(ended.err) if text else ended.err,
+            )
+        if not text:
+            result = CompletedCommand(shown, ended.status, ended.out, ended.err, seconds)
+            return check_status(result, check, name=self.name, via=self.via, internet=self.internet)
+        readable = CompletedCommand(shown, ended.status, decoded(ended.out), decoded(ended.err), seconds)
+        return check_status(readable, check, name=self.name, via=self.via, internet=self.internet)

@@ -1,0 +1,128 @@
+"""The serial console's wire: always drained and logged, whether or not anybody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+from pathlib import Path
+
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.waiting import Deadline, Watch
+
+# Unread output that is kept for the test; beyond it the oldest goes (the log still has it).
+UNREAD_LIMIT = 16 << 20
+LOG_LIMIT = 64 << 20
+_TAIL = 16 << 10
+
+
+class SerialPort:
+    """The host's end of the serial console, over all starts of a machine.
+
+    The log at ``log_path`` has the host's time in front of each line.
+    """
+
+    def __init__(self, *, io: IOThread, watch: Watch, log_path: Path) -> None:
+        self.log_path = log_path
+        self._io = io
+        self._watch = watch
+        self._unread = bytearray()
+        self._received = 0
+        self._tail = b""
+        self._log = log_path.open("ab")
+        self._logged = 0
+        self._at_line_start = True
+        self._connection: socket.socket | None = None
+        # Whether more can come.
+        self.open = False
+
+    def attach(self, connection: socket.socket) -> None:
+        """Take over the connection to a QEMU that is about to start."""
+        self._io.call(self._attach, connection)
+
+    def _attach(self, connection: socket.socket) -> None:
+        self._detach()
+        self._connection = connection
+        self.open = True
+        asyncio.get_running_loop().add_reader(connection, self._receive, connection)
+
+    def _detach(self) -> None:
+        if self._connection is not None:
+            self._io.loop.remove_reader(self._connection)
+            self._connection.close()
+            self._connection = None
+
+    def _receive(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        with self._watch:
+            if data:
+                self._received += len(data)
+                self._unread += data
+                if len(self._unread) > UNREAD_LIMIT:
+                    del self._unread[: len(self._unread) - UNREAD_LIMIT]
+                self._tail = (self._tail + data)[-_TAIL:]
+                self._write_log(data)
+            else:
+                self._detach()
+                self.open = False
+            self._watch.notify()
+
+    def _write_log(self, data: bytes) -> None:
+        if self._logged > LOG_LIMIT:
+            return
+        stamp = datetime.datetime.now().strftime("%H:%M:%S.%f ").encode()
+        for line in data.splitlines(keepends=True):
+            self._log.write((stamp if self._at_line_start else b"") + line)
+            self._at_line_start = line.endswith(b"\n")
+        self._logged += len(data)
+        if self._logged > LOG_LIMIT:
+            self._log.write(f"\n[the log ends here: {LOG_LIMIT} bytes]\n".encode())
+        self._log.flush()
+
+    def read(self, size: int, deadline: Deadline) -> bytes | None:
+        """Return up to ``size`` unread bytes, b"" when no more can come, None when the deadline came first.
+
+        Raises the machine's failure, if there is one, once everything has been read.
+        """
+        with self._watch:
+            if not self._watch.wait_for(lambda: bool(self._unread) or not self.open, deadline):
+                return None
+            data = bytes(self._unread[:size])
+            del self._unread[:size]
+            return data
+
+    def write(self, data: bytes) -> None:
+        """Type ``data``; raises BrokenPipeError when the machine is off."""
+        self._io.run(self._write(data))
+
+    async def _write(self, data: bytes) -> None:
+        if self._connection is None:
+            raise BrokenPipeError("the machine is off: its console takes no input")
+        await asyncio.get_running_loop().sock_sendall(self._connection, data)
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the last lines that the guest printed, read or not."""
+        with self._watch:
+            text = self._tail.decode(errors="backslashreplace")
+        return "\n".join(line.rstrip() for line in text.splitlines()[-lines:])
+
+    @property
+    def received(self) -> int:
+        """How many bytes have arrived since the machine was made."""
+        return self._received
+
+    def since(self, position: int) -> bytes:
+        """Return what arrived after the first ``position`` bytes and was not read."""
+        with self._watch:
+            start = position - (self._received - len(self._unread))
+            return bytes(self._unread[max(0, start) :])
+
+    def close(self) -> None:
+        """Close connection and log."""
+        self._io.call(self._detach)
+        self._log.close()

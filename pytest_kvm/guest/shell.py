@@ -1,0 +1,225 @@
+"""The guest's root shell: as many lanes as commands run at once, plugged in when they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kvm.errors import MachineError, ShellLost
+from pytest_kvm.guest.control import Control
+from pytest_kvm.guest.lane import PORTS, Job, Lane
+from pytest_kvm.guest.popen import GuestProcess
+from pytest_kvm.guest.result import Command, script_of, shorten
+from pytest_kvm.guest.runner import Ended, Runner
+from pytest_kvm.qemu.cmdline import MAX_PORTS, port_settings
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.qemu.qmp import QMP
+from pytest_kvm.qemu.sockets import connect
+from pytest_kvm.waiting import Deadline, Watch
+
+if TYPE_CHECKING:
+    import socket
+
+PREFIX = "org.pytest-kvm."
+# The control port takes one of QEMU's 31.
+MAX_LANES = (MAX_PORTS - 1) // len(PORTS)
+# A killed command's status comes within milliseconds; a guest that is not answering at all is given this long.
+_KILL_PATIENCE = 5.0
+
+
+def first_ports() -> list[str]:
+    """Return the names, without prefix, of the ports that a machine starts with."""
+    return ["control", *lane_ports(0)]
+
+
+def lane_ports(number: int) -> list[str]:
+    """Return the names, without prefix, of a lane's ports."""
+    return [f"{number}.{port}" for port in PORTS]
+
+
+class Shell(Runner):
+    """Runs commands in the guest over virtio-serial; usable from any thread."""
+
+    def __init__(self, *, name: str, folder: Path, io: IOThread, watch: Watch, internet: bool, user: str) -> None:
+        self.name = name
+        self.internet = internet
+        self._folder = folder
+        self._io = io
+        self._watch = watch
+        self._qmp: QMP | None = None
+        self.user = user
+        self._lanes: list[Lane] = []
+        self._control: Control
+        self._growing: asyncio.Lock
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def attach(self, connections: Mapping[str, socket.socket]) -> None:
+        """Take over the connections to the first ports, by name."""
+        self._io.call(self._attach, connections)
+
+    def use(self, qmp: QMP) -> None:
+        """Plug further lanes in with this QMP session."""
+        self._qmp = qmp
+
+    def _attach(self, connections: Mapping[str, socket.socket]) -> None:
+        self._growing = asyncio.Lock()
+        self._control = Control(connections["control"])
+        lane = Lane(0, folder=self._folder, watch=self._watch)
+        for port, connection in connections.items():
+            if port != "control":
+                lane.attach(port.partition(".")[2], connection)
+        self._lanes = [lane]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the guest serves commands."""
+        return bool(self._lanes) and self._lanes[0].ready.is_set()
+
+    def lose(self, reason: str) -> None:
+        """The guest was reset: its shell is gone, and comes back when it has booted."""
+        for lane in self._lanes:
+            lane.lose(reason)
+        self._control.lose()
+
+    def close(self) -> None:
+        """Close all connections; commands in flight are lost."""
+        self._io.call(self._close)
+
+    def _close(self) -> None:
+        if self._lanes:
+            for lane in self._lanes:
+                lane.close()
+            self._control.close()
+        for task in self._jobs:
+            task.cancel()
+
+    # Lanes. In the I/O thread.
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            while True:
+                lane = await self._free_lane()
+                if await lane.run(job):
+                    return
+        except (MachineError, OSError) as error:
+            with self._watch:
+                job.lost, job.refusal = str(error), error
+                job.out.abandon()
+                job.err.abandon()
+                self._watch.notify()
+
+    async def _free_lane(self) -> Lane:
+        async with self._growing:
+            free = [lane for lane in self._lanes if lane.job is None and not lane.suspect]
+            if not free and len(self._lanes) < MAX_LANES:
+                free = [await self._plug(len(self._lanes))]
+            if not free:
+                # Who was left behind may have ended meanwhile.
+                free = [lane for lane in self._lanes if lane.job is None]
+                for lane in free:
+                    lane.suspect = False
+            if not free:
+                raise MachineError(
+                    f"VM {self.name!r}: {MAX_LANES} commands run already, which is the limit of its shell; "
+                    "end one, or start some over vm.ssh"
+                )
+            lane = free[0]
+            if not lane.ready.is_set():
+                # The guest was reset since: it starts only the first lane by itself.
+                if lane.number:
+                    await self._control.ask(f"lane {lane.number}")
+                await asyncio.wait_for(lane.ready.wait(), 30)
+            lane.job = Job(b"", stdin=False, watch=self._watch)  # taken
+            return lane
+
+    async def _plug(self, number: int) -> Lane:
+        if self._qmp is None:
+            raise MachineError(f"VM {self.name!r} is not up yet: its shell takes one command at a time")
+        lane = Lane(number, folder=self._folder, watch=self._watch)
+        for port in lane_ports(number):
+            chardev = f"shell-{port}"
+            path = self._folder / port
+            address = {"type": "unix", "data": {"path": str(path)}}
+            backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+            await self._qmp.execute_async("chardev-add", {"id": chardev, "backend": backend})
+            if not port.endswith(".in"):
+                lane.attach(port.partition(".")[2], connect(path))
+            settings = port_settings(f"{PREFIX}{port}", chardev)
+            await self._qmp.execute_async("device_add", {"driver": "virtserialport", **settings})
+        await self._control.ask(f"lane {number}")
+        await asyncio.wait_for(lane.ready.wait(), 30)
+        self._lanes.append(lane)
+        return lane
+
+    # Commands. In the caller's thread.
+
+    def start(self, script: str, *, stdin: bool) -> Job:
+        """Start a script; returns at once."""
+        self._watch.check()
+        job = Job(script.encode(errors="surrogateescape"), stdin=stdin, watch=self._watch)
+
+        def begin() -> None:
+            task = asyncio.get_running_loop().create_task(self._serve(job))
+            self._jobs.add(task)
+            task.add_done_callback(self._jobs.discard)
+
+        self._io.call(begin)
+        return job
+
+    def signal(self, job: Job, name: str) -> None:
+        """Send a signal (``TERM``) to the process group of a job that is running."""
+        if job.lane is not None and job.status is None and job.lost is None:
+            self._io.run(self._control.ask(f"signal {name} {job.lane.number}"))
+
+    def wait(self, job: Job, deadline: Deadline) -> bool:
+        """Wait for the end of a job; False when the deadline came first."""
+        return self._watch.wait_for(lambda: job.status is not None or job.lost is not None, deadline)
+
+    @property
+    def via(self) -> str:
+        """The way and the user."""
+        return f"shell, as {self.user}"
+
+    def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
+        process = GuestProcess(self, self._io, self.start(script, stdin=data is not None), args=shown, text=False)
+        if data is not None:
+            process.feed(data)
+        job = process.job
+        in_time = self.wait(job, deadline)
+        if not in_time:
+            self.signal(job, "KILL")
+            if not self.wait(job, Deadline(_KILL_PATIENCE)):
+                self._io.call(self._retire, job)
+        elif job.status is None:
+            raise self.lost(process)
+        return Ended(job.status if in_time else None, job.out.everything(), job.err.everything())
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: bool = True,
+    ) -> GuestProcess:
+        """Start a command in the background; see VM.popen."""
+        job = self.start(script_of(command, env=env, cwd=cwd), stdin=stdin)
+        return GuestProcess(self, self._io, job, args=script_of(command), text=text)
+
+    def _retire(self, job: Job) -> None:
+        """Give up a lane whose command does not even die: in an uninterruptible sleep, say."""
+        if job.lane is not None and job.lane.job is job:
+            job.lane.abandon("it did not end when it was killed")
+
+    def lost(self, process: GuestProcess) -> Exception:
+        """Return the error for a command that will never have a status."""
+        self._watch.check()
+        if process.job.refusal is not None:
+            return process.job.refusal
+        return ShellLost(
+            f"VM {self.name!r}: no answer to command {shorten(process.args)}: {process.job.lost}",
+            command=process.args,
+        )

@@ -1,0 +1,1 @@
+"""Where do disks and kernels come from?"""

@@ -1,0 +1,112 @@
+"""The built-in guest: found in the cache in a few milliseconds, or made there once."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from pytest_kvm.errors import ImageUnavailable
+from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.images.image import Image
+from pytest_kvm.images.keys import Keys, existing_keys
+from pytest_kvm.images.packages import Package
+from pytest_kvm.images.pool import Pool
+from pytest_kvm.images.progress import Report, say_nothing
+from pytest_kvm.images.recipe import Recipe, recipe_for
+
+_BUILD_LIMIT = 1800.0  # seconds that another process may take for a build before we stop waiting for it
+# loglevel=5 keeps the boot quiet and still shows WARN(), whose lines have level 4.
+_APPEND = "console=ttyS0 panic=-1 loglevel=5"
+_PROMPT = r"root@tiny:\S*# "
+
+
+def tiny_image(
+    suite: str | None = None,
+    *,
+    offline: bool = False,
+    archive: str | None = None,
+    keyring: str | None = None,
+    refresh: bool = False,
+    report: Report | None = None,
+) -> Image:
+    """Return the built-in guest, built if the cache does not have it.
+
+    ``suite`` is whose kernel it gets (None: the default suite's), ``archive`` an archive's address instead of
+    apt's own, ``keyring`` the file of keys that verifies it, ``offline`` forbids downloads, ``refresh`` asks
+    the archive for newer packages, ``report`` is told what takes time. Raises ImageUnavailable, also when the
+    disk is full, and SpecError if ``archive`` is not an http(s) address.
+    """
+    recipe = recipe_for(suite, archive=archive, keyring=keyring)
+    cache = cache_dir()
+    if not refresh:
+        found = _cached(cache, recipe)
+        if found is not None:
+            return found
+    try:
+        return _build_alone(cache, recipe, offline=offline, refresh=refresh, report=report or say_nothing)
+    except OSError as error:
+        reason = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error)
+        raise ImageUnavailable(
+            f"the built-in guest {recipe.name} cannot be made in {cache}: {reason}",
+            hint="set PYTEST_KVM_CACHE to a directory that you may write, with 700 MB free",
+        ) from error
+
+
+def _cached(cache: Path, recipe: Recipe) -> Image | None:
+    keys = existing_keys(cache / "ssh")
+    if keys is None:
+        return None
+    pool = Pool(cache / "packages")
+    packages: list[list[Package]] = []
+    for selection in recipe.selections:
+        remembered = pool.remembered(selection)
+        if remembered is None:
+            return None
+        packages.append(remembered)
+    directory = recipe.directory(cache, packages, keys)
+    return _image(recipe, directory, keys) if directory.is_dir() else None
+
+
+def _image(recipe: Recipe, directory: Path, keys: Keys) -> Image:
+    return Image(
+        name=recipe.name,
+        kernel=directory / "vmlinuz",
+        initrd=directory / "initrd.img",
+        append=_APPEND,
+        shell=True,
+        ssh_user="root",
+        ssh_key=keys.client,
+        ssh_host_key=keys.host_public,
+        login="root",
+        prompt=_PROMPT,
+        ready="shell",
+    )
+
+
+def _build_alone(cache: Path, recipe: Recipe, *, offline: bool, refresh: bool, report: Report) -> Image:
+    import filelock
+
+    from pytest_kvm.images.build import Builder
+
+    images = cache / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(images / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        report(f"waiting for another process that makes a built-in guest in {cache}")
+        try:
+            lock.acquire(timeout=_BUILD_LIMIT)
+        except filelock.Timeout as error:
+            raise ImageUnavailable(
+                f"the built-in guest {recipe.name} is not there: another process has been busy with one in"
+                f" {cache} for {_BUILD_LIMIT / 60:.0f} min"
+            ) from error
+    try:
+        found = None if refresh else _cached(cache, recipe)
+        if found is not None:
+            return found
+        builder = Builder(cache, recipe, offline=offline, refresh=refresh, report=report)
+        return _image(recipe, *builder.build())
+    finally:
+        lock.release()

@@ -1,0 +1,110 @@
+"""The files behind a machine's drives: what the test gave is never written unless it said so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_kvm.errors import HostError, SpecError
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.plan import DriveFile, PlannedDrive
+from pytest_kvm.spec.size import parse_size
+from pytest_kvm.spec.vm import VMSpec
+
+# docs/interop/qcow2.txt in QEMU's source.
+_QCOW2_MAGIC = b"QFI\xfb"
+
+
+def prepare(drives: Sequence[PlannedDrive], folder: Path, binary: QEMUBinary) -> list[tuple[PlannedDrive, DriveFile]]:
+    """Make the files that the drives need in ``folder`` and return what QEMU opens for each.
+
+    A file of the user's gets an overlay, unless ``snapshot=False`` (it is opened for writing, and QEMU locks it) or
+    ``readonly=True``. They live as long as the machine, over all its starts. Raises SpecError for a file that is
+    missing, HostError when qemu-img is.
+    """
+    return [(planned, _prepare(planned, folder, binary)) for planned in drives]
+
+
+def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFile:
+    drive = planned.drive
+    if drive.file is None:
+        return _fresh(planned, folder, binary)
+    path = Path(drive.file)
+    format_ = drive.format or detect_format(path)
+    # An IDE disk has no write protection (hw/ide/qdev.c refuses): there a read-only drive is an overlay, too.
+    protected = drive.readonly and not (drive.interface == "ide" and drive.media == "disk")
+    if protected or drive.media == "cdrom":
+        return DriveFile(path, format_, read_only=True)
+    if drive.snapshot or drive.readonly:
+        overlay = folder / f"{planned.id}.qcow2"
+        # A relative name would be looked for beside the overlay.
+        qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", os.path.abspath(path), str(overlay))
+        return DriveFile(overlay, "qcow2")
+    return DriveFile(path, format_)
+
+
+def _fresh(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFile:
+    drive = planned.drive
+    if drive.size is None:
+        raise SpecError(f"drive {planned.id!r} has neither file nor size", keyword="drives", value=drive)
+    size = parse_size(drive.size, "B")
+    format_ = drive.format or "raw"
+    path = folder / f"{planned.id}.{format_}"
+    if format_ == "raw":
+        with path.open("wb") as file:
+            file.truncate(size)  # sparse
+    else:
+        qemu_img(binary, "create", "-q", "-f", format_, str(path), str(size))
+    return DriveFile(path, format_)
+
+
+def detect_format(path: Path) -> str:
+    """Return qcow2 for a file that begins like one, else raw; anything else has to be said.
+
+    Raises SpecError when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return "qcow2" if file.read(4) == _QCOW2_MAGIC else "raw"
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}", value=path) from error
+
+
+def check_files(spec: VMSpec) -> None:
+    """Check that the files that a spec names are there to be read; raises SpecError for the first that is not."""
+    for keyword, path in spec.paths():
+        subject = f"Drive(file={str(path)!r})" if keyword == "drives" else f"vm({keyword}={str(path)!r})"
+        if not path.exists():
+            reason = "there is no such file"
+        elif path.is_dir():
+            reason = "it is a directory"
+        elif not os.access(path, os.R_OK):
+            reason = "no permission to read it"
+        else:
+            continue
+        raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
+
+
+def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
+    """Run qemu-img, the one beside the QEMU binary if there is one, and return what it prints. Raises HostError."""
+    beside = binary.path.resolve().parent / "qemu-img"
+    program = str(beside) if beside.exists() else shutil.which("qemu-img")
+    if program is None:
+        raise HostError(
+            "qemu-img is not installed; drives that are files need it",
+            hint="install it with 'pytest-kvm doctor --install'",
+        )
+    result = subprocess.run(
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        check=False,
+    )
+    if result.returncode:
+        raise HostError(f"qemu-img {arguments[0]} failed: {result.stderr.strip()}")
+    return result.stdout

@@ -1,0 +1,228 @@
+"""A machine's life from one start of QEMU to the end of its fixture, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kvm.errors import (
+    GuestPanic,
+    KVMError,
+    QEMUExited,
+    TeardownError,
+)
+from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.host.rundir import remove_run_dir
+from pytest_kvm.images.image import Image
+from pytest_kvm.machine.forwards import Forwards
+from pytest_kvm.machine.readiness import Ready
+from pytest_kvm.machine.run import Run
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.qemu.plan import Plan
+from pytest_kvm.qemu.process import QEMUProcess, describe_end
+from pytest_kvm.qemu.qmp import QMP, Event
+from pytest_kvm.spec.vm import VMSpec
+from pytest_kvm.waiting import Watch
+
+if TYPE_CHECKING:
+    pass
+
+
+class Machine:
+    """What is common to all machines, whatever runs in them."""
+
+    def __init__(
+        self,
+        spec: VMSpec,
+        plan: Plan,
+        *,
+        binary: QEMUBinary,
+        image: Image | None,
+        folder: Path,
+        io: IOThread,
+        timeout: float,
+    ) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.internet = spec.internet
+        self.accel = plan.accel
+        self.user = image.user if image is not None else ""
+        self.watch = Watch()
+        self._plan = plan
+        self._binary = binary
+        self._image = image
+        self._folder = folder
+        self._io = io
+        self._timeout = timeout
+        self._verbs = threading.RLock()
+        self._run: Run | None = None
+        self._forwards: Forwards | None = None
+        self._ssh: SSH | None = None
+        self.shell: Shell | None = None
+        self.serial: SerialPort | None = None
+        # What ends the machine is asked for: not a failure of QEMU's.
+        self._asked_off = False
+        self._closed = False
+        if plan.console is not None:
+            self.serial = SerialPort(io=io, watch=self.watch, log_path=folder / "console.log")
+
+    def __repr__(self) -> str:
+        return f"<VM {self.name!r}: {'running' if self.running else 'off'}>"
+
+    # State
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is on (a paused one is)."""
+        return self._run is not None and self._run.process.running
+
+    @property
+    def broken(self) -> str | None:
+        """Why the machine cannot be handed on: QEMU ended by itself, or the guest panicked. None if it can."""
+        if self.watch.failed and not self._asked_off:
+            try:
+                self.watch.check()
+            except KVMError as error:
+                return str(error)
+        return None
+
+    @property
+    def qmp(self) -> QMP:
+        """The QMP session; raises QEMUExited when the machine is off."""
+        if self._run is None:
+            raise self._off_error()
+        return self._run.qmp
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of the last start, empty before the first."""
+        return list(self._run.command) if self._run is not None else []
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id; raises QEMUExited when the machine is off."""
+        if self._run is None or not self._run.process.running:
+            raise self._off_error()
+        return self._run.process.pid
+
+    def _off_error(self) -> QEMUExited:
+        return QEMUExited(f"VM {self.name!r} is off; vm.start() switches it on")
+
+    # Starting
+
+    @property
+    def _patience(self) -> float:
+        return self.spec.timeout if self.spec.timeout is not None else self._timeout
+
+    @property
+    def _ready(self) -> Ready:
+        if self.spec.ready is not None:
+            return self.spec.ready
+        return self._image.ready if self._image is not None else "none"
+
+    def _launch(self) -> None:
+        self._run = None
+        self._forwards = None
+        run = Run(
+            self._plan,
+            self._binary,
+            folder=self._folder,
+            io=self._io,
+            watch=self.watch,
+            on_event=self._on_event,
+            on_exit=self._on_exit,
+            attach=self._attach,
+        )
+        self._run = run
+        if self.shell is not None:
+            self.shell.use(run.qmp)
+        nic = self._plan.nics[0].id if self._plan.nics else None
+        self._forwards = Forwards(name=self.name, qmp=run.qmp, nic=nic)
+
+    def _attach(self, connections: Mapping[str, socket.socket]) -> None:
+        if self.serial is not None:
+            self.serial.attach(connections["console"])
+        ports = {name: connection for name, connection in connections.items() if name != "console"}
+        if ports:
+            self.shell = Shell(
+                name=self.name,
+                folder=self._folder,
+                io=self._io,
+                watch=self.watch,
+                internet=self.internet,
+                user=self.user,
+            )
+            self.shell.attach(ports)
+
+    # What QEMU tells. In the I/O thread.
+
+    def _on_event(self, event: Event) -> None:
+        if event["event"] == "RESET" and self.shell is not None:
+            self.shell.lose("the machine was reset")
+        elif event["event"] == "GUEST_PANICKED":
+            self.watch.fail(self._panicked)
+
+    def _on_exit(self, process: QEMUProcess) -> None:
+        if self.shell is not None:
+            self.shell.lose("the machine went off")
+        self.watch.fail(lambda: self._exited(process))
+
+    def _panicked(self) -> GuestPanic:
+        return GuestPanic(f"VM {self.name!r}: the guest's kernel panicked. Console is at:\n{self._console_tail(60)}")
+
+    def _exited(self, process: QEMUProcess) -> QEMUExited:
+        stderr = process.stderr()
+        if process.returncode == 0:
+            how = "was switched off" if self._asked_off else "powered off by itself"
+            message = f"VM {self.name!r} {how}"
+        else:
+            message = f"VM {self.name!r}: QEMU {describe_end(process.returncode)}"
+        for label, text in (("QEMU said", stderr.strip()), ("Console is at", self._console_tail())):
+            if text:
+                message += f"\n{label}:\n{text}"
+        return QEMUExited(message, returncode=process.returncode, stderr=stderr)
+
+    def _console_tail(self, lines: int = 20) -> str:
+        return self.serial.tail(lines) if self.serial is not None else ""
+
+    # The end
+
+    def _end_run(self) -> None:
+        run, self._run = self._run, None
+        self._forwards = None
+        with contextlib.ExitStack() as stack:
+            if run is not None:
+                stack.callback(run.end)
+            if self._ssh is not None:
+                stack.callback(self._ssh.close)
+            if self.shell is not None:
+                stack.callback(self.shell.close)
+            self._ssh = self.shell = None
+
+    def close(self) -> None:
+        """End the machine, whatever state it is in: called by the fixture, harmless when called again.
+
+        In this order, each step whatever became of the one before: the shell's and SSH's connections (nobody waits
+        for a guest that is about to vanish); QEMU, by QMP ``quit``, then SIGTERM, then SIGKILL, and proved to be gone
+        (before its files are removed); the console with its log (so that its last words are in it); the directory with
+        sockets and private disks. Raises TeardownError when something stays.
+        """
+        with self._verbs:
+            if self._closed:
+                return
+            self._closed = self._asked_off = True
+            try:
+                with contextlib.ExitStack() as stack:
+                    stack.callback(remove_run_dir, self._folder)
+                    if self.serial is not None:
+                        stack.callback(self.serial.close)
+                    stack.callback(self._end_run)
+            except OSError as error:
+                raise TeardownError(f"VM {self.name!r}: cannot remove {self._folder}: {error}") from error

@@ -1,0 +1,76 @@
+"""When a machine is ready, by what the test or its image says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from pytest_kvm.errors import BootTimeout
+from pytest_kvm.guest.console import LOGIN_PROMPT
+from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.waiting import Deadline, Watch
+
+Ready = str | re.Pattern[str]
+
+
+class Bootable(Protocol):
+    """What readiness needs of a machine."""
+
+    name: str
+    watch: Watch
+    serial: SerialPort | None
+    shell: Shell | None
+    accel: str
+
+    @property
+    def ssh(self) -> SSH:
+        """SSH to the guest."""
+        ...
+
+
+def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: int = 0) -> None:
+    """Wait until the machine is ready; ``since`` is the console output, in bytes, to leave out of account.
+
+    Raises BootTimeout with the console's last lines, or the machine's failure.
+    """
+    match ready:
+        case "none":
+            return
+        case "shell":
+            shell = machine.shell
+            if shell is not None and machine.watch.wait_for(lambda: shell.ready, deadline):
+                return
+            awaited = "its shell"
+        case "ssh":
+            if machine.ssh.ready(deadline):
+                return
+            awaited = "SSH"
+        case "login":
+            if machine.watch.wait_for(_shows(machine, re.compile(LOGIN_PROMPT), since), deadline):
+                return
+            awaited = "a login prompt on the console"
+        case _:
+            pattern = ready if isinstance(ready, re.Pattern) else re.compile(ready)
+            if machine.watch.wait_for(_shows(machine, pattern, since), deadline):
+                return
+            awaited = f"{pattern.pattern!r} on the console"
+    timeout = deadline.seconds or 0.0
+    console = machine.serial.tail() if machine.serial is not None else ""
+    raise BootTimeout(
+        f"VM {machine.name!r} did not become ready within {timeout:g} s "
+        f"(waiting for {awaited}; accel={machine.accel}). "
+        + (f"Console is at:\n{console}" if console.strip() else "The console shows nothing."),
+        timeout=timeout,
+    )
+
+
+def _shows(machine: Bootable, pattern: re.Pattern[str], since: int) -> Callable[[], bool]:
+    port = machine.serial
+
+    def look() -> bool:
+        return port is not None and bool(pattern.search(port.since(since).decode(errors="backslashreplace")))
+
+    return look

@@ -1,0 +1,138 @@
+"""One run of QEMU: from its command line to its proved end."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_kvm.errors import DriveInUse, LaunchError, QEMUExited, TeardownError
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.cmdline import build
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.qemu.plan import Channel, Plan
+from pytest_kvm.qemu.process import QEMUProcess, describe_end
+from pytest_kvm.qemu.qmp import QMP, Event
+from pytest_kvm.qemu.sockets import Listener
+from pytest_kvm.waiting import Deadline, Watch
+
+# A QEMU that is told to quit is gone within milliseconds; the rest is for a host in trouble.
+_QUIT_PATIENCE = 3.0
+_TERM_PATIENCE = 2.0
+# block/file-posix.c: the image lock, taken on the file or, by an overlay, on what is below it.
+_LOCK = re.compile(r'Failed to get (?:shared )?"(?P<kind>[^"]+)" lock')
+
+
+class Run:
+    """QEMU, running, with its QMP session. ``connections`` are our ends of its channels, by name."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        binary: QEMUBinary,
+        *,
+        folder: Path,
+        io: IOThread,
+        watch: Watch,
+        on_event: Callable[[Event], None],
+        on_exit: Callable[[QEMUProcess], None],
+        attach: Callable[[Mapping[str, socket.socket]], None],
+    ) -> None:
+        self._name = plan.spec.name
+        self._watch = watch
+        with contextlib.ExitStack() as stack:
+            listeners = {
+                name: stack.enter_context(contextlib.closing(Listener(folder / name))) for name in _names(plan)
+            }
+            plan = _with_descriptors(plan, listeners)
+            connections = {
+                name: listeners[name].connect() for name in listeners if name == "qmp" or not name.endswith(".in")
+            }
+            self.command = build(plan, binary)
+            self.process = QEMUProcess(
+                self.command,
+                io=io,
+                watch=watch,
+                stderr_path=folder / "qemu.log",
+                pass_fds=[listener.fileno() for listener in listeners.values()],
+                cwd=folder,
+                on_exit=on_exit,
+            )
+        self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
+        try:
+            attach({name: connection for name, connection in connections.items() if name != "qmp"})
+            self._greet(connections["qmp"], plan)
+        except BaseException:
+            self.end()
+            raise
+
+    def _greet(self, connection: socket.socket, plan: Plan) -> None:
+        try:
+            self.qmp.connect(connection)
+        except QEMUExited:
+            self.process.wait(Deadline(_TERM_PATIENCE))
+            raise self.launch_error(plan) from None
+
+    def launch_error(self, plan: Plan) -> LaunchError:
+        """Return the error for a QEMU that ended before it answered."""
+        stderr = self.process.stderr()
+        said = stderr.strip() or "(nothing)"
+        kind: type[LaunchError] = LaunchError
+        if _LOCK.search(stderr):
+            kind = DriveInUse
+            files = ", ".join(str(file.path) for planned, file in plan.drives if planned.drive.snapshot is False)
+            message = (
+                f"VM {self._name!r}: a drive is open in another machine ({files or 'see below'}). A file with "
+                "snapshot=False belongs to one machine at a time; leave it out to write into an overlay instead.\n"
+                f"QEMU said: {said}"
+            )
+        else:
+            message = (
+                f"VM {self._name!r}: QEMU {describe_end(self.process.returncode)} before it was up.\n"
+                f"QEMU said: {said}\nCommand: {shown(self.command)}"
+            )
+        return kind(message, returncode=self.process.returncode, stderr=stderr, command=self.command)
+
+    def end(self) -> None:
+        """End QEMU for sure: QMP ``quit``, SIGTERM, SIGKILL. Raises TeardownError if it survives that."""
+        if self.process.running:
+            # Whatever is wrong with QMP, the process ends below.
+            with contextlib.suppress(QEMUExited, OSError):
+                self.qmp.quit(_QUIT_PATIENCE)
+            self.process.wait(Deadline(_QUIT_PATIENCE))
+        gone = not self.process.running or self.process.end(_TERM_PATIENCE)
+        self.qmp.close()
+        if not gone:
+            raise TeardownError(f"VM {self._name!r}: QEMU (process {self.process.pid}) survived SIGKILL")
+
+
+def _names(plan: Plan) -> list[str]:
+    channels = [plan.qmp, *([plan.console] if plan.console else []), *(channel for _, channel in plan.ports)]
+    return [channel.id.removeprefix("shell-") for channel in channels]
+
+
+def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
+    def filled(channel: Channel) -> Channel:
+        return replace(channel, fd=listeners[channel.id.removeprefix("shell-")].fileno())
+
+    return replace(
+        plan,
+        qmp=filled(plan.qmp),
+        console=filled(plan.console) if plan.console else None,
+        ports=[(name, filled(channel)) for name, channel in plan.ports],
+    )
+
+
+def shown(command: list[str]) -> str:
+    """Return a command line for people: quoted, one option a line."""
+    lines = [shlex.quote(command[0])]
+    for word in command[1:]:
+        if word.startswith("-"):
+            lines.append("  " + shlex.quote(word))
+        else:
+            lines[-1] += " " + shlex.quote(word)
+    return " \\\n".join(lines)

@@ -1,0 +1,266 @@
+"""A virtual machine as a test sees it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kvm.errors import (
+    MachineError,
+    SpecError,
+    WaitTimeout,
+)
+from pytest_kvm.guest.result import Command
+from pytest_kvm.guest.runner import Ended, Runner
+from pytest_kvm.guest.ssh import PORT as SSH_PORT
+from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.images.image import Image
+from pytest_kvm.machine.forwards import Forwards
+from pytest_kvm.machine.machine import Machine
+from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.qemu.plan import Plan
+from pytest_kvm.spec.vm import VMSpec
+from pytest_kvm.waiting import Deadline
+
+if TYPE_CHECKING:
+    from pytest_kvm.guest.console import Console
+    from pytest_kvm.guest.popen import GuestProcess
+
+
+@dataclass(frozen=True)
+class Started:
+    """How the machine came up: ``kind`` is ``boot``, ``seconds`` from QEMU's start until it was ready."""
+
+    kind: str
+    seconds: float
+    reason: str = ""
+
+
+class VM(Machine, Runner):
+    """A machine, made by the fixtures; it ends with the test (or session) that asked for it.
+
+    ``name`` is its name, ``spec`` what was asked for with the defaults filled in, ``accel`` QEMU's accelerator,
+    ``user`` as whom ``run`` runs commands, ``started`` how it came up.
+    """
+
+    def __init__(
+        self,
+        spec: VMSpec,
+        plan: Plan,
+        *,
+        binary: QEMUBinary,
+        image: Image | None,
+        folder: Path,
+        io: IOThread,
+        timeout: float,
+    ) -> None:
+        super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
+        self.internet = spec.internet
+        self.started: Started | None = None
+        self._console: Console | None = None
+        self._ssh: SSH | None = None
+
+    # Channels
+
+    @property
+    def console(self) -> Console:
+        """The serial console; raises SpecError when the machine has none."""
+        from pytest_kvm.guest.console import Console
+
+        if self.serial is None:
+            raise SpecError(f"VM {self.name!r} (machine={self.spec.machine!r}) has no console", keyword="machine")
+        if self._console is None:
+            self._console = Console(name=self.name, port=self.serial, image=self._image)
+        return self._console
+
+    @property
+    def ssh(self) -> SSH:
+        """SSH to the guest, connected when first used; raises SpecError when the image has no SSH login."""
+        if self._image is None or self._image.ssh_user is None:
+            raise SpecError(
+                f"VM {self.name!r}: nothing is known about SSH in image {self.spec.image!r}", keyword="image"
+            )
+        if self._ssh is None:
+            self._ssh = SSH(
+                name=self.name,
+                image=self._image,
+                watch=self.watch,
+                internet=self.spec.internet,
+                address=lambda: self._forwarding().add(SSH_PORT),
+            )
+        return self._ssh
+
+    def forwarded(self, guest_port: int, protocol: str = "tcp") -> tuple[str, int]:
+        """Return the host's address and port that lead to a declared port of the guest.
+
+        Raises SpecError, with those that are, when ``hostfwd`` does not have it.
+        """
+        return self._forwarding().find(guest_port, protocol)
+
+    def forward(self, guest_port: int, protocol: str = "tcp") -> tuple[str, int]:
+        """Forward a port of the running machine, unless it is forwarded already; return host address and port."""
+        return self._forwarding().add(guest_port, protocol)
+
+    def _forwarding(self) -> Forwards:
+        if self._forwards is None:
+            raise self._off_error()
+        return self._forwards
+
+    # Commands
+
+    @property
+    def via(self) -> str:
+        """Which way ``run`` takes, and as whom."""
+        return self._runner().via
+
+    def _runner(self) -> Runner:
+        if self.shell is not None:
+            return self.shell
+        if self._image is not None and self._image.ssh_user is not None:
+            return self.ssh
+        raise SpecError(
+            f"VM {self.name!r}: image {self.spec.image!r} offers neither our shell nor SSH; use vm.console",
+            keyword="image",
+        )
+
+    def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
+        self._check_on()
+        return self._runner()._execute(script, shown, data, deadline)
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: bool = True,
+    ) -> GuestProcess:
+        """Start a command in the background and return it, with subprocess.Popen's verbs.
+
+        ``stdin=True`` gives it a ``stdin`` to write to. It ends with the machine. Raises SpecError when the image does
+        not have our shell.
+        """
+        self._check_on()
+        if self.shell is None:
+            raise SpecError(f"VM {self.name!r}: image {self.spec.image!r} does not offer our shell", keyword="image")
+        return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text)
+
+    def _check_on(self) -> None:
+        if self._asked_off:
+            raise self._off_error()
+        self.watch.check()
+        if not self.running:
+            raise self._off_error()
+
+    # Life
+
+    def start(self, *, wait: bool = True) -> None:
+        """Switch the machine on, with the disks as they were; does nothing when it is on.
+
+        Returns when it is ready (``wait=False``: when QEMU runs). Raises LaunchError or BootTimeout; then it is off.
+        """
+        with self._verbs:
+            if self._closed:
+                raise MachineError(f"VM {self.name!r} has ended with its fixture")
+            if self.running:
+                return
+            self._end_run()
+            self.watch.reset()
+            self._asked_off = False
+            began = Deadline(self._patience)
+            position = self.serial.received if self.serial is not None else 0
+            self._launch()
+            try:
+                if wait:
+                    wait_ready(self, self._ready, began, since=position)
+            except BaseException:
+                self._asked_off = True
+                self._end_run()
+                raise
+            self.started = Started("boot", self._patience - (began.remaining() or 0.0))
+
+    def shutdown(self, *, timeout: float = 60.0) -> None:
+        """Ask the guest to power off, and wait until it has; does nothing when the machine is off.
+
+        The guest is asked through its shell, or with the ACPI power button. ``timeout`` is in seconds. Raises
+        WaitTimeout, with the machine still on.
+        """
+        with self._verbs:
+            if not self.running:
+                return
+            self._asked_off = True
+            if self.shell is not None and self.shell.ready:
+                self.shell.start("/sbin/poweroff", stdin=False)
+            else:
+                self.qmp.execute("system_powerdown")
+            self.wait_for_shutdown(timeout=timeout)
+
+    def wait_for_shutdown(self, *, timeout: float = 60.0) -> None:
+        """Wait until the guest has powered off by itself; ``timeout`` is in seconds. Raises WaitTimeout."""
+        run = self._run
+        if run is not None and not run.process.wait(Deadline(timeout)):
+            self._asked_off = False
+            raise WaitTimeout(
+                f"VM {self.name!r} did not power off within {timeout:g} s. Console is at:\n{self._console_tail()}",
+                timeout=timeout,
+            )
+        self._asked_off = True
+        self._end_run()
+
+    def power_cut(self) -> None:
+        """Switch the machine off without a word to the guest; its disks stay as they are."""
+        with self._verbs:
+            self._asked_off = True
+            self._end_run()
+
+    def kill(self) -> None:
+        """Kill QEMU with SIGKILL."""
+        with self._verbs:
+            self._asked_off = True
+            if self._run is not None:
+                self._run.process.signal(signal.SIGKILL)
+            self._end_run()
+
+    def reboot(self, *, wait: bool = True) -> None:
+        """Let the guest reboot in good order; returns when it is ready again (``wait=False``: when it was reset).
+
+        The guest is asked through its shell, or with Ctrl-Alt-Delete.
+        """
+        with self._verbs:
+            if self.shell is not None and self.shell.ready:
+                shell = self.shell
+                self._reset(lambda: shell.start("/sbin/reboot", stdin=False), wait)
+            else:
+                keys = [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]
+                self._reset(lambda: self.qmp.execute("send-key", {"keys": keys}), wait)
+
+    def reset(self, *, wait: bool = True) -> None:
+        """Press the reset button; returns when the machine is ready again (``wait=False``: at once)."""
+        with self._verbs:
+            if self.running:
+                self.watch.reset()  # after a panic
+            self._reset(lambda: self.qmp.execute("system_reset"), wait)
+
+    def _reset(self, trigger: Callable[[], object], wait: bool) -> None:
+        deadline = Deadline(self._patience)
+        position = self.serial.received if self.serial is not None else 0
+        with self.qmp.expect_event("RESET", timeout=self._patience):
+            trigger()
+        if not self.qmp.execute("query-status")["running"]:
+            self.qmp.execute("cont")  # it was paused, or had panicked
+        if wait:
+            wait_ready(self, self._ready, deadline, since=position)
+
+    def pause(self) -> None:
+        """Stop the virtual CPUs."""
+        self.qmp.execute("stop")
+
+    def resume(self) -> None:
+        """Let the virtual CPUs go on."""
+        self.qmp.execute("cont")

@@ -1,0 +1,99 @@
+"""Making machines for fixtures, and closing all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol, Unpack
+
+from pytest_kvm.errors import MachineError, SpecError
+from pytest_kvm.spec.fields import VMFields
+from pytest_kvm.spec.vm import VMSpec
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.launcher import Launcher
+    from pytest_kvm.machine.vm import VM
+
+
+class VMFactory(Protocol):
+    """The type of the fixtures ``vm_factory`` and ``vm_session_factory``."""
+
+    def __call__(self, name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+        """Return a new machine, ready unless ``autostart=False``.
+
+        ``name`` is the machine's (default: ``vm``, ``vm2`` …); ``fields`` are those of the marker. May be
+        called from several threads. Raises SpecError, HostError, and MachineError when the machine does not
+        come up.
+        """
+        ...
+
+
+class Pool:
+    """The machines of one scope: made one by one, also from threads, and closed together."""
+
+    def __init__(self, launcher: Callable[[], Launcher]) -> None:
+        self._launcher = launcher
+        self._machines: list[VM] = []
+        self._names: set[str] = set()
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def create(self, spec: VMSpec) -> VM:
+        """Return a new machine; raises SpecError when its name is taken or a file does not exist."""
+        with self._lock:
+            if spec.name in self._names:
+                raise SpecError(
+                    f"vm(name={spec.name!r}): there is a machine of this name already",
+                    keyword="name",
+                    value=spec.name,
+                )
+            self._names.add(spec.name)
+        return self._create(spec)
+
+    def create_next(self, spec: VMSpec) -> VM:
+        """Return a new machine, named after the spec, with a number when that name is taken."""
+        with self._lock:
+            name, number = spec.name, 1
+            while name in self._names:
+                number += 1
+                name = f"{spec.name}{number}"
+            self._names.add(name)
+        return self._create(spec.replace(name=name))
+
+    def _create(self, spec: VMSpec) -> VM:
+        try:
+            vm = self._launcher().create(spec)
+        except BaseException:
+            with self._lock:
+                self._names.discard(spec.name)
+            raise
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._machines.append(vm)
+        if closed:
+            vm.close()
+            raise MachineError(f"VM '{spec.name}' came up after the test had ended; it was closed")
+        return vm
+
+    def close(self) -> None:
+        """Close every machine, the last one first; raises the first error, with the others as notes."""
+        with self._lock:
+            self._closed = True
+            machines, self._machines = self._machines, []
+        errors: list[MachineError] = []
+
+        def close(vm: VM) -> None:
+            try:
+                vm.close()
+            except MachineError as error:
+                errors.append(error)
+
+        with ExitStack() as stack:  # goes on to the end whatever else is raised
+            for vm in machines:
+                stack.callback(close, vm)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"and: {other}")
+            raise errors[0]

@@ -1,0 +1,88 @@
+"""The fixtures; what they need is imported when one is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kvm.plugin.options import OPTIONS, default_spec
+from pytest_kvm.plugin.sessions import SESSION_MACHINES
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+    from pytest_kvm.plugin.factories import Pool, VMFactory
+    from pytest_kvm.spec.vm import VMSpec
+
+# pytest shows no frame of this module in tracebacks.
+__tracebackhide__ = True
+
+
+@pytest.fixture(scope="session")
+def vm_defaults(pytestconfig: pytest.Config) -> VMSpec:
+    """What every machine is unless its marker says otherwise; may be overridden in the root conftest.py."""
+    return default_spec(pytestconfig.stash[OPTIONS])
+
+
+@pytest.fixture
+def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, VMSpec]:
+    """What the test's markers ask for: a VMSpec for each declared machine, by its name."""
+    from pytest_kvm.plugin.making import specs_of
+
+    return specs_of(request, vm_defaults)
+
+
+@pytest.fixture
+def _vm_pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
+    """The machines of one test."""
+    from pytest_kvm.plugin.making import new_pool
+
+    pool = new_pool(pytestconfig)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def vms(vm_specs: Mapping[str, VMSpec], _vm_pool: Pool) -> Mapping[str, VM]:
+    """The machines that the test's vm markers declare, by their names."""
+    from pytest_kvm.plugin.making import make_declared
+
+    return MappingProxyType(make_declared(vm_specs, _vm_pool))
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest, vm_specs: Mapping[str, VMSpec]) -> VM:
+    """A virtual machine for this test alone, as its vm markers declare it."""
+    if len(vm_specs) != 1:
+        from pytest_kvm.plugin.declaration import two_machines
+
+        raise two_machines(list(vm_specs))
+    # Not an argument: no machine is made when there are several.
+    machines: Mapping[str, VM] = request.getfixturevalue("vms")
+    return next(iter(machines.values()))
+
+
+@pytest.fixture
+def vm_factory(
+    request: pytest.FixtureRequest, vm_defaults: VMSpec, vm_specs: Mapping[str, VMSpec], _vm_pool: Pool
+) -> VMFactory:
+    """A function that makes machines for this test: ``vm_factory(memory="512M")``, also with a name first.
+
+    Its fields are added to those of the test's markers; a name that a marker declares is that machine.
+    """
+    from pytest_kvm.plugin.making import factory_for_test
+
+    return factory_for_test(request, vm_defaults, vm_specs, _vm_pool)
+
+
+@pytest.fixture(scope="session")
+def vm_session_factory(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> Iterator[VMFactory]:
+    """A function that makes machines for the whole session; markers do not reach them."""
+    from pytest_kvm.plugin.making import factory_for_session, new_pool
+
+    pool = new_pool(request.config)
+    yield factory_for_session(request, vm_defaults, pool)
+    request.config.stash[SESSION_MACHINES].clear()
+    pool.close()

@@ -1,0 +1,117 @@
+"""The hooks that pytest calls, each a line or two that says who does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from pytest_kvm.plugin.collection import check_item, remove_wrong
+from pytest_kvm.plugin.header import header
+from pytest_kvm.plugin.launching import close_launcher
+from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
+from pytest_kvm.plugin.outcome import check_use, note_use, told
+from pytest_kvm.plugin.parametrize import parametrize
+from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
+from pytest_kvm.spec.postponing import postponing
+
+# pytest shows no frame of this module in tracebacks: these wrappers are around everybody's fixtures and tests.
+__tracebackhide__ = True
+
+# Written out (a test compares): importing the table of fields would cost a session without machines more
+# than all the rest.
+FIELDS = (
+    "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
+    "hostfwd=, internet=, devices=, extras=, autostart=, ready=, timeout=, args="
+)
+MARKERS = (
+    f"vm(name, *, {FIELDS}): a virtual machine for the test. Without a name the fields hold for all "
+    "of its machines; nearer markers win (module, class, function, parameter).",
+    "vm_parametrize(argname, values, builder): run the test on a machine for each value; "
+    "see pytest_kvm.vm_parametrize.",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options, register the markers."""
+    config.stash[OPTIONS] = read_options(config)
+    config.stash[SESSION_MACHINES] = SessionMachines()
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which QEMU, accelerator and image."""
+    return header(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let a module be imported whose decorators make a wrong Drive: the test is reported later."""
+    with postponing():
+        return (yield)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Apply vm_parametrize."""
+    parametrize(metafunc)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Check the declaration."""
+    check_item(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out tests with a wrong declaration."""
+    remove_wrong(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Remember who asks for session machines, and that a test came to use its marker."""
+    note_use(fixturedef.argname, request)
+    running = request.config.stash[SESSION_MACHINES].running_fixtures
+    running.append(fixturedef.argname)
+    try:
+        return (yield)
+    finally:
+        running.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Hand over no broken machine; tell errors as what they are."""
+    with told(item, setup=True):
+        item.config.stash[SESSION_MACHINES].check(item)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Tell errors as what they are."""
+    with told(item, setup=False):
+        yield
+    check_use(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Notice session machines that the test broke."""
+    item.config.stash[SESSION_MACHINES].note_broken(item)
+    with told(item, setup=False):
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Close the launcher, after the session's fixtures."""
+    close_launcher(session.config)

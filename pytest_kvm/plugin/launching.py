@@ -1,0 +1,54 @@
+"""The session's launcher, made when the first machine is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kvm.errors import MachineError
+from pytest_kvm.plugin.options import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.launcher import Launcher
+
+LAUNCHER = pytest.StashKey["Launcher"]()
+
+
+def launcher_of(config: pytest.Config) -> Launcher:
+    """Return the launcher of this pytest process."""
+    if LAUNCHER not in config.stash:
+        from pytest_kvm.machine.launcher import Launcher
+        from pytest_kvm.machine.settings import Settings
+
+        options = config.stash[OPTIONS]
+        settings = Settings(
+            qemu=options.qemu, offline=options.offline, archive=options.archive, keyring=options.keyring
+        )
+        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=_reporter(config))
+    return config.stash[LAUNCHER]
+
+
+def close_launcher(config: pytest.Config) -> None:
+    """Close the launcher if there is one; an error ends the session with status 1."""
+    if LAUNCHER in config.stash:
+        try:
+            config.stash[LAUNCHER].close()
+        except MachineError as error:
+            raise pytest.exit.Exception(f"kvm: {error}", returncode=1) from error
+
+
+def _reporter(config: pytest.Config) -> Callable[[str], None]:
+    """Return what shows a line at the terminal, past the capturing; a worker of xdist shows nothing."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+
+    def report(line: str) -> None:
+        if terminal is None or capture is None:
+            return
+        with capture.global_and_fixture_disabled():
+            terminal.ensure_newline()
+            terminal.write_line(f"kvm: {line}")
+
+    return report

@@ -1,0 +1,93 @@
+"""How the fixtures make machines of what the markers, the factories' calls and the defaults say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Unpack
+
+import pytest
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.plugin.factories import Pool, VMFactory
+from pytest_kvm.plugin.launching import launcher_of
+from pytest_kvm.plugin.marks import levels_of
+from pytest_kvm.plugin.sessions import SESSION_MACHINES
+from pytest_kvm.spec.fields import VMFields
+from pytest_kvm.spec.merge import layer_of, layers_for, merge, merge_layers
+from pytest_kvm.spec.vm import VMSpec, from_folder
+from pytest_kvm.spec.wording import shown
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+
+def new_pool(config: pytest.Config) -> Pool:
+    """Return an empty pool."""
+    return Pool(partial(launcher_of, config))
+
+
+def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:
+    """Return what the test's markers ask for, by the machines' names."""
+    return merge(checked_defaults(defaults, request), levels_of(request.node), lookup_of(request))
+
+
+def make_declared(specs: Mapping[str, VMSpec], pool: Pool) -> dict[str, VM]:
+    """Make the declared machines, in order."""
+    return {name: pool.create(spec.replace(name=name)) for name, spec in specs.items()}
+
+
+def factory_for_test(
+    request: pytest.FixtureRequest, defaults: object, specs: Mapping[str, VMSpec], pool: Pool
+) -> VMFactory:
+    """Return what the fixture vm_factory hands out."""
+    levels, lookup = levels_of(request.node), lookup_of(request)
+    base = checked_defaults(defaults, request)
+
+    def make(name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+        layer = layer_of([] if name is None else [name], fields, request.path.parent)
+        if layer.name is not None and layer.name in specs:
+            return pool.create(merge_layers(specs[layer.name], [layer], lookup))
+        return _made(pool, merge_layers(base, [*layers_for(None, levels), layer], lookup), layer.name)
+
+    return make
+
+
+def factory_for_session(request: pytest.FixtureRequest, defaults: object, pool: Pool) -> VMFactory:
+    """Return what the fixture vm_session_factory hands out."""
+    lookup, machines = lookup_of(request), request.config.stash[SESSION_MACHINES]
+    base = checked_defaults(defaults, request)
+
+    def make(name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+        layer = layer_of([] if name is None else [name], fields, request.config.rootpath)
+        vm = _made(pool, merge_layers(base, [layer], lookup), layer.name)
+        machines.add(vm)
+        return vm
+
+    return make
+
+
+def _made(pool: Pool, spec: VMSpec, name: str | None) -> VM:
+    return pool.create_next(spec) if name is None else pool.create(spec.replace(name=name))
+
+
+def checked_defaults(defaults: object, request: pytest.FixtureRequest) -> VMSpec:
+    """Return the defaults, which the user may have overridden, with paths that start at the root folder."""
+    if not isinstance(defaults, VMSpec):
+        raise SpecError(f"vm_defaults: expected a VMSpec, got {shown(defaults)}; return vm_defaults.replace(...)")
+    files = {key: getattr(defaults, key) for key in ("image", "kernel", "initrd", "cdrom", "drives")}
+    return defaults.replace(**from_folder(files, request.config.rootpath))  # type: ignore[arg-type]
+
+
+def lookup_of(request: pytest.FixtureRequest) -> Callable[[str], object]:
+    """Return what gives the value of a fixture that FromFixture names."""
+
+    def lookup(name: str) -> object:
+        try:
+            return request.getfixturevalue(name)
+        except pytest.FixtureLookupError as error:
+            if error.argname != name:
+                raise
+            raise SpecError(f"FromFixture({name!r}): there is no fixture '{name}' for this test") from None
+
+    return lookup

@@ -1,0 +1,154 @@
+"""The options of the command line and their twins in the ini file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from pytest_kvm.errors import SpecError
+
+if TYPE_CHECKING:
+    from pytest_kvm.spec.vm import VMSpec
+
+DEFAULT_TIMEOUT = 120.0
+
+Value = TypeVar("Value")
+
+HELP = {
+    "accel": "accelerator: auto (the default), kvm, tcg, or QEMU's text such as tcg,thread=single",
+    "image": "default image: a name of the catalogue (default: tiny) or a path",
+    "qemu": "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm)",
+    "timeout": f"seconds until a machine must be ready (default: {DEFAULT_TIMEOUT:g})",
+    "archive": "package archive that the built-in guest is made from (default: apt's own)",
+    "keyring": "file with the keys that verify --kvm-archive",
+}
+FLAGS = {
+    "strict": "fail instead of skipping when this host cannot run a machine",
+    "offline": "fetch nothing: use only what is in the cache",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line and the ini file say; relative paths in it are absolute."""
+
+    accel: str = "auto"
+    image: str | os.PathLike[str] = "tiny"
+    qemu: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    archive: str | None = None
+    keyring: str | None = None
+    strict: bool = False
+    offline: bool = False
+
+
+OPTIONS = pytest.StashKey[Options]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add each option and its ini twin."""
+    group = parser.getgroup("kvm", "virtual machines (pytest-kvm)")
+    for name, text in HELP.items():
+        group.addoption(f"--kvm-{name}", metavar=name.upper(), default=None, help=text)
+        parser.addini(f"kvm_{name}", text, default=None)
+    for name, text in FLAGS.items():
+        group.addoption(f"--kvm-{name}", action="store_true", default=None, help=text)
+        parser.addini(f"kvm_{name}", text, type="bool", default=False)
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Return the options; raises pytest.UsageError for a value that cannot be."""
+    try:
+        return Options(
+            accel=_read(config, "accel", _accel) or "auto",
+            image=_read(config, "image", _image) or "tiny",
+            qemu=_read(config, "qemu", _qemu),
+            timeout=_read(config, "timeout", _timeout) or DEFAULT_TIMEOUT,
+            archive=_read(config, "archive", _archive),
+            keyring=_read(config, "keyring", _file),
+            strict=_flag(config, "strict"),
+            offline=_flag(config, "offline"),
+        )
+    except SpecError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def default_spec(options: Options) -> VMSpec:
+    """Return the spec that options and ini give."""
+    from pytest_kvm.spec.vm import VMSpec
+
+    return VMSpec(accel=options.accel, image=options.image)
+
+
+def _read(config: pytest.Config, name: str, read: Callable[[str, Path], Value]) -> Value | None:
+    """Return the option, else its ini twin, as ``read(text, folder)`` makes it; None: neither is given."""
+    text, subject, folder = config.getoption(f"kvm_{name}"), f"--kvm-{name}=", config.invocation_params.dir
+    if text is None:
+        text, subject, folder = config.getini(f"kvm_{name}"), f"ini option kvm_{name} = ", config.rootpath
+    if text is None or text == "":
+        return None
+    from pytest_kvm.spec.wording import about  # only given options are checked
+
+    with about(f"{subject}{text}", keyword=name, value=text):
+        return read(str(text), folder)
+
+
+def _flag(config: pytest.Config, name: str) -> bool:
+    given = config.getoption(f"kvm_{name}")
+    try:
+        return bool(config.getini(f"kvm_{name}") if given is None else given)
+    except (ValueError, pytest.UsageError) as error:
+        raise SpecError(f"ini option kvm_{name}: expected true or false; {error}", keyword=name) from None
+
+
+def _accel(text: str, _: Path) -> str:
+    from pytest_kvm.spec.fields import CHECKS
+
+    CHECKS["accel"](text)
+    return text
+
+
+def _image(text: str, folder: Path) -> str | Path:
+    from pytest_kvm.spec.fields import CHECKS, is_path
+
+    CHECKS["image"](text)
+    return folder / text if is_path(text) else text
+
+
+def _qemu(text: str, folder: Path) -> str:
+    from pytest_kvm.spec.values import path
+
+    path(text)
+    return str(folder / text) if os.sep in text else text
+
+
+def _timeout(text: str, _: Path) -> float:
+    from pytest_kvm.spec.values import seconds
+    from pytest_kvm.spec.wording import expected
+
+    try:
+        value = float(text)
+    except ValueError:
+        raise expected("a number of seconds, more than 0", text) from None
+    seconds(value)
+    return value
+
+
+def _archive(text: str, _: Path) -> str:
+    from pytest_kvm.spec.wording import Rejected
+
+    if not text.isprintable() or " " in text:
+        raise Rejected("an archive's address has no blanks")
+    return text
+
+
+def _file(text: str, folder: Path) -> str:
+    from pytest_kvm.spec.values import path
+
+    path(text)
+    return str(folder / text)

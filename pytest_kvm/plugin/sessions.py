@@ -1,0 +1,58 @@
+"""Machines that live as long as the session: a broken one is named, and not handed to the next test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kvm.errors import MachineError
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+FACTORY = "vm_session_factory"
+
+
+@dataclass
+class Shared:
+    """A session's machine, the ``fixture`` that asked for it (None: a test did), the test it broke in."""
+
+    vm: VM
+    fixture: str | None
+    broke_in: str | None = None
+
+
+class SessionMachines:
+    """What is known about the machines of a session."""
+
+    def __init__(self) -> None:
+        self.running_fixtures: list[str] = []
+        self._shared: list[Shared] = []
+
+    def add(self, vm: VM) -> None:
+        """Remember a machine and the fixture that is being set up."""
+        fixtures = [name for name in self.running_fixtures if name != FACTORY]
+        self._shared.append(Shared(vm, fixtures[-1] if fixtures else None))
+
+    def clear(self) -> None:
+        """Forget the machines: the session's fixtures are about to close them."""
+        self._shared.clear()
+
+    def note_broken(self, item: pytest.Item) -> None:
+        """Remember which test left machines broken."""
+        for shared in self._shared:
+            if shared.broke_in is None and shared.vm.broken is not None:
+                shared.broke_in = item.nodeid
+
+    def check(self, item: pytest.Item) -> None:
+        """Raise MachineError when the test would get a machine that is broken."""
+        fixtures = getattr(item, "fixturenames", ())
+        for shared in self._shared:
+            if shared.vm.broken is not None and (shared.fixture or FACTORY) in fixtures:
+                since = shared.broke_in or "before this test"
+                raise MachineError(f"session machine '{shared.vm.name}' is broken since {since}: {shared.vm.broken}")
+
+
+SESSION_MACHINES = pytest.StashKey[SessionMachines]()

@@ -1,0 +1,1 @@
+"""How is QEMU spoken to?"""

@@ -1,0 +1,88 @@
+"""The part of the command line that is about drives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, machine_kind
+from pytest_kvm.qemu.text import option
+
+# cache= of QEMU's -drive as what -blockdev and the device take (qemu(1), table under -drive cache=).
+_DIRECT = {"none": True, "directsync": True, "writeback": False, "writethrough": False, "unsafe": False}
+_WRITE_CACHE = {"none": True, "directsync": False, "writeback": True, "writethrough": False, "unsafe": True}
+
+
+def drive_arguments(plan: Plan) -> Iterator[str]:
+    """Yield the options for all drives, their controllers first."""
+    kind = machine_kind(plan.spec.machine)
+    interfaces = {planned.drive.interface for planned, _ in plan.drives}
+    if "scsi" in interfaces:
+        driver = "virtio-scsi-device" if kind == "microvm" else "virtio-scsi-pci"
+        yield from ("-device", option(driver, {"id": "scsi0"}))
+    if "usb" in interfaces:
+        yield from ("-device", option("qemu-xhci", {"id": "usb0"}))
+    if "floppy" in interfaces and kind == "q35":
+        yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
+    for planned, file in plan.drives:
+        yield from ("-blockdev", _node(planned, file))
+        yield from ("-device", _device(planned, kind))
+
+
+def _node(planned: PlannedDrive, file: DriveFile) -> str:
+    cache = planned.drive.cache
+    node: dict[str, object] = {
+        "node-name": planned.id,
+        "driver": file.format,
+        "read-only": file.read_only,
+        "file": {"driver": "file", "filename": os.fspath(file.path)},
+    }
+    if cache is not None:
+        settings = {"direct": _DIRECT[cache], "no-flush": cache == "unsafe"}
+        node["cache"] = settings
+        node["file"] = {"driver": "file", "filename": os.fspath(file.path), "cache": settings}
+    return json.dumps(node)
+
+
+def _device(planned: PlannedDrive, kind: str) -> str:
+    drive = planned.drive
+    settings: dict[str, object] = {"id": planned.id, "drive": planned.id, **_place(planned, kind)}
+    settings["serial"] = drive.serial
+    settings["bootindex"] = drive.bootindex
+    if drive.cache is not None and drive.media == "disk" and drive.interface != "floppy":
+        settings["write-cache"] = _WRITE_CACHE[drive.cache]
+    if drive.interface == "nvme" and drive.serial is None:
+        settings["serial"] = planned.id  # NVMe does not go without
+    return option(_driver(planned, kind), {**settings, **drive.properties})
+
+
+def _driver(planned: PlannedDrive, kind: str) -> str:
+    drive = planned.drive
+    suffix = "cd" if drive.media == "cdrom" else "hd"
+    return {
+        "virtio": "virtio-blk-device" if kind == "microvm" else "virtio-blk-pci",
+        "ide": f"ide-{suffix}",
+        "scsi": f"scsi-{suffix}",
+        "nvme": "nvme",
+        # usb-storage presents whatever it is given as a disk; usb-bot lets a CD-ROM be one.
+        "usb": "usb-storage",
+        "floppy": "floppy",
+    }[drive.interface]
+
+
+def _place(planned: PlannedDrive, kind: str) -> dict[str, object]:
+    unit = planned.unit
+    match planned.drive.interface:
+        case "ide" if kind == "pc":
+            return {"bus": f"ide.{unit // 2}", "unit": unit % 2}
+        case "ide":
+            return {"bus": f"ide.{unit}"}
+        case "scsi":
+            return {"bus": "scsi0.0", "scsi-id": unit}
+        case "usb":
+            return {"bus": "usb0.0", "port": unit + 1, "removable": planned.drive.media == "cdrom" or None}
+        case "floppy":
+            return {"unit": unit}
+        case _:
+            return {}

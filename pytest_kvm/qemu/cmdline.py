@@ -1,0 +1,142 @@
+"""QEMU's command line: a pure function of the plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.blocks import drive_arguments
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, machine_kind
+from pytest_kvm.qemu.text import option
+from pytest_kvm.spec.size import parse_memory
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+SHELL_BUS = "shell0"
+ROOT_PORTS = 4
+# Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
+MAX_PORTS = 31
+_MODELS = {"virtio": "virtio-net-pci", "rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
+
+
+def build(plan: Plan, binary: QEMUBinary) -> list[str]:
+    """Return the command, the binary first. ``args`` of the spec come last, as they are."""
+    return [str(binary.path), *_arguments(plan, binary), *plan.spec.args]
+
+
+def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
+    spec = plan.spec
+    kind = machine_kind(spec.machine)
+    yield from ("-name", option(f"guest={spec.name.replace(',', ',,')}"))
+    yield from ("-nodefaults", "-no-user-config")
+    if binary.sandbox:
+        yield from ("-sandbox", SANDBOX)
+    yield from ("-machine", spec.machine or DEFAULT_MACHINE)
+    yield from ("-accel", plan.accel)
+    yield from ("-display", "none")
+    yield from _chardev(plan.qmp)
+    yield from ("-mon", f"chardev={plan.qmp.id},mode=control")
+    if kind == "none":
+        return
+    if spec.cpu or plan.accel.partition(",")[0] == "kvm":
+        yield from ("-cpu", spec.cpu or "host")
+    yield from ("-smp", str(spec.smp))
+    yield from ("-m", _memory(spec.memory))
+    if binary.version >= (6, 0):
+        # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
+        yield from ("-action", "panic=pause")
+    if plan.console is not None:
+        yield from _chardev(plan.console)
+        yield from ("-serial", f"chardev:{plan.console.id}")
+    yield from _boot(plan)
+    yield from _extras(plan, kind, binary)
+    yield from _ports(plan, kind)
+    for number, nic in enumerate(plan.nics):
+        yield from _nic(nic, number, plan, kind)
+    yield from drive_arguments(plan)
+    for device in spec.devices:
+        yield from ("-device", device)
+
+
+def _memory(memory: int | str) -> str:
+    parsed = parse_memory(memory)
+    text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
+    return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
+
+
+def _chardev(channel: Channel) -> Iterator[str]:
+    yield "-chardev"
+    yield option("socket", {"id": channel.id, "fd": channel.fd, "server": True, "wait": channel.connected})
+
+
+def _boot(plan: Plan) -> Iterator[str]:
+    if plan.kernel is not None:
+        yield from ("-kernel", os.fspath(plan.kernel))
+        if plan.initrd is not None:
+            yield from ("-initrd", os.fspath(plan.initrd))
+        if plan.append:
+            yield from ("-append", plan.append)
+    if plan.spec.boot is not None:
+        yield from ("-boot", plan.spec.boot)
+
+
+def _extras(plan: Plan, kind: str, binary: QEMUBinary) -> Iterator[str]:
+    """What every machine with an image gets; a device of the same kind that the test declares takes its place."""
+    declared = [device.partition(",")[0] for device in plan.spec.devices]
+    mmio = kind == "microvm"
+
+    def wanted(extra: str, driver: str) -> bool:
+        taken = any(name.startswith(driver.removesuffix("-pci").removesuffix("-device")) for name in declared)
+        return extra in plan.extras and not taken and driver in binary.devices
+
+    if kind == "q35" and wanted("rootports", "pcie-root-port"):
+        for number in range(ROOT_PORTS):
+            yield from (
+                "-device",
+                option("pcie-root-port", {"id": f"rootport{number}", "chassis": number + 1, "slot": number + 1}),
+            )
+    balloon = "virtio-balloon-device" if mmio else "virtio-balloon-pci"
+    if wanted("balloon", balloon):
+        yield from ("-device", option(balloon, {"id": "balloon0"}))
+    rng = "virtio-rng-device" if mmio else "virtio-rng-pci"
+    if wanted("rng", rng):
+        yield from ("-object", option("rng-random", {"id": "rng0-source", "filename": "/dev/urandom"}))
+        yield from ("-device", option(rng, {"id": "rng0", "rng": "rng0-source"}))
+    if not mmio and wanted("pvpanic", "pvpanic-pci"):
+        yield from ("-device", option("pvpanic-pci", {"id": "pvpanic0"}))
+    # It is found through ACPI tables that a microvm has not.
+    if not mmio and wanted("vmgenid", "vmgenid"):
+        yield from ("-device", option("vmgenid", {"id": "vmgenid0", "guid": "auto"}))
+
+
+def _ports(plan: Plan, kind: str) -> Iterator[str]:
+    if not plan.ports:
+        return
+    bus = "virtio-serial-device" if kind == "microvm" else "virtio-serial-pci"
+    yield from ("-device", option(bus, {"id": SHELL_BUS, "max_ports": MAX_PORTS}))
+    for name, channel in plan.ports:
+        yield from _chardev(channel)
+        yield from ("-device", option("virtserialport", port_settings(name, channel.id)))
+
+
+def port_settings(name: str, chardev: str) -> dict[str, str]:
+    """Return the properties of a virtserialport on the shell's bus; its id is its chardev's."""
+    return {"id": f"port-{chardev}", "bus": f"{SHELL_BUS}.0", "chardev": chardev, "name": name}
+
+
+def _nic(planned: PlannedNic, number: int, plan: Plan, kind: str) -> Iterator[str]:
+    backend: dict[str, object] = {"id": planned.id}
+    if number:  # the first one has QEMU's default, 10.0.2.0/24
+        backend["net"] = f"10.0.{number + 2}.0/24"
+    backend["restrict"] = None if plan.spec.internet else True
+    text = option("user", backend)
+    for forward in planned.forwards:
+        text += "," + option(f"hostfwd={forward}")
+    yield from ("-netdev", text)
+    settings: dict[str, object] = {"id": planned.id, "netdev": planned.id, "mac": planned.mac}
+    model = _MODELS.get(planned.nic.model, planned.nic.model)
+    if kind == "microvm" and model == "virtio-net-pci":
+        model = "virtio-net-device"
+    elif plan.kernel is not None and "n" not in (plan.spec.boot or ""):
+        settings["romfile"] = ""  # nobody boots from it: its ROM need not be installed, nor run
+    yield from ("-device", option(model, {**settings, **planned.nic.properties}))

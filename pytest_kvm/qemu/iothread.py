@@ -1,0 +1,64 @@
+"""The one thread of a session that does all I/O and starts all children."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class IOThread:
+    """An asyncio loop in a thread that lives as long as the process.
+
+    It also starts QEMU, because the signal that PR_SET_PDEATHSIG sends follows the thread that forked
+    (prctl(2)): were that a worker thread of the user's, QEMU would die with it.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="pytest-kvm-io", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run ``coroutine`` in the thread and return what it returns, or raise what it raises."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def call(self, function: Callable[..., T], *args: object) -> T:
+        """Call ``function`` in the thread and return what it returns, or raise what it raises."""
+        if threading.current_thread() is self._thread:
+            return function(*args)
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the call came from
+                future.set_exception(error)
+
+        self.loop.call_soon_threadsafe(work)
+        return future.result()
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Let the thread call ``function`` some time soon; dropped when it has ended."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def close(self) -> None:
+        """End the thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=10)

@@ -1,0 +1,167 @@
+"""What a machine is made of, once every default has been filled in: the input of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.forward import Forward
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.vm import VMSpec
+
+DEFAULT_MACHINE = "q35"
+# QEMU's own: 6 AHCI ports on q35 (ICH9), two channels of two on pc (PIIX).
+IDE_UNITS = {"q35": 6, "pc": 4}
+
+
+@dataclass(frozen=True)
+class PlannedDrive:
+    """A drive with its id and place: ``id`` is that of the device and of the block node."""
+
+    id: str
+    drive: Drive
+    unit: int
+
+
+@dataclass(frozen=True)
+class PlannedNic:
+    """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it."""
+
+    id: str
+    nic: Nic
+    mac: str
+    forwards: Sequence[Forward] = ()
+
+
+@dataclass(frozen=True)
+class DriveFile:
+    """The file behind a drive, as it is opened."""
+
+    path: Path
+    format: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A chardev on a listening socket that QEMU inherits as descriptor ``fd``.
+
+    ``connected`` says that we are in its backlog already: QEMU accepts before the guest runs.
+    """
+
+    id: str
+    fd: int
+    connected: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that the command line says.
+
+    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev.
+    """
+
+    spec: VMSpec
+    accel: str
+    qmp: Channel
+    console: Channel | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
+    nics: Sequence[PlannedNic] = ()
+    ports: Sequence[tuple[str, Channel]] = ()
+    extras: Sequence[str] = ()
+
+
+def machine_kind(machine: str | None) -> str:
+    """Return the family of a ``-machine`` text: q35, pc, microvm, none, or other."""
+    first = (machine or DEFAULT_MACHINE).split(",")[0]
+    name = first.removeprefix("type=")
+    if name == "q35" or name.startswith("pc-q35"):
+        return "q35"
+    if name == "pc" or name.startswith("pc-i440fx"):
+        return "pc"
+    return name if name in ("microvm", "none") else "other"
+
+
+def plan_drives(spec: VMSpec) -> list[PlannedDrive]:
+    """Number the spec's drives and give each its place.
+
+    Ids are ``disk0 …`` and ``cdrom0 …`` in order of declaration, the ``cdrom`` field first among the CD-ROMs. An
+    ``index`` is the place on its interface; the others take the free ones. Raises SpecError.
+    """
+    drives = list(spec.drives)
+    if spec.cdrom is not None:
+        drives.insert(0, Drive(spec.cdrom, media="cdrom", format="raw", readonly=True))
+    taken = {(drive.interface, drive.index) for drive in drives if drive.index is not None}
+    counts = {"disk": 0, "cdrom": 0}
+    planned = []
+    for drive in drives:
+        unit = drive.index
+        if unit is None:
+            unit = next(
+                number for number in range(len(drives) + len(taken) + 1) if (drive.interface, number) not in taken
+            )
+            taken.add((drive.interface, unit))
+        planned.append(PlannedDrive(drive.id or f"{drive.media}{counts[drive.media]}", drive, unit))
+        counts[drive.media] += 1
+    kind = machine_kind(spec.machine)
+    for each in planned:
+        _check_place(each, kind, spec.machine)
+    _check_unique("drives", [each.id for each in planned])
+    return planned
+
+
+def _check_place(planned: PlannedDrive, kind: str, machine: str | None) -> None:
+    interface = planned.drive.interface
+    limits = {"floppy": 2, "ide": IDE_UNITS.get(kind, 0)}
+    if kind == "other":  # its own business: QEMU judges
+        return
+    if kind == "microvm" and interface in ("floppy", "ide"):
+        raise SpecError(
+            f"vm(machine={machine!r}): drive {planned.id!r} is on {interface}, "
+            "which a microvm does not have; use virtio",
+            keyword="drives",
+            value=planned.drive,
+        )
+    if interface in limits and planned.unit >= limits[interface]:
+        raise SpecError(
+            f"vm(drives=…): drive {planned.id!r} is number {planned.unit} on {interface}, which has places 0 to "
+            f"{limits[interface] - 1} on machine {(machine or DEFAULT_MACHINE)!r}; use virtio or scsi",
+            keyword="drives",
+            value=planned.drive,
+        )
+
+
+def plan_nics(spec: VMSpec, forwards: Sequence[Forward], macs: Sequence[str]) -> list[PlannedNic]:
+    """Number the spec's NICs; the first one carries the forwards.
+
+    ``macs`` are used, in order, for those that do not name their address: one more than needed does not hurt.
+    """
+    nics = spec.nics
+    if nics is None:
+        nics = [Nic()] if spec.image is not None else []
+    planned = [
+        PlannedNic(
+            nic.id or f"net{number}",
+            nic,
+            (nic.mac or macs[number]).replace("-", ":"),
+            forwards if number == 0 else (),
+        )
+        for number, nic in enumerate(nics)
+    ]
+    _check_unique("nics", [each.id for each in planned])
+    return planned
+
+
+def _check_unique(keyword: str, ids: Sequence[str]) -> None:
+    for name in ids:
+        if ids.count(name) > 1:
+            raise SpecError(
+                f"vm({keyword}=…): the id {name!r} is used twice; give one of them another id=",
+                keyword=keyword,
+            )

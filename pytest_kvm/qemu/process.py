@@ -1,0 +1,127 @@
+"""QEMU's process: started so that it dies with us, watched without polling, ended for sure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.waiting import Deadline, Watch
+
+# What setpriv --pdeathsig does, for hosts whose util-linux lacks it. 1 is PR_SET_PDEATHSIG.
+_LAUNCHER = (
+    "import ctypes, os, sys\n"
+    "ctypes.CDLL(None).prctl(1, 9)\n"
+    "if os.getppid() != int(sys.argv[1]): os._exit(125)\n"
+    "os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+# With wait=on QEMU announces each socket that we have connected to long before.
+_NOISE = "info: QEMU waiting for connection on:"
+STDERR_LIMIT = 64 * 1024
+
+
+def dying_with_parent(command: Sequence[str]) -> list[str]:
+    """Return ``command`` wrapped so that the kernel kills it when the thread that starts it ends."""
+    setpriv = shutil.which("setpriv")
+    if setpriv:
+        return [setpriv, "--pdeathsig", "KILL", "--", *command]
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
+
+
+class QEMUProcess:
+    """One run of QEMU. ``returncode`` is None while it runs, negative for a signal, as in subprocess."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        io: IOThread,
+        watch: Watch,
+        stderr_path: Path,
+        pass_fds: Sequence[int] = (),
+        cwd: Path,
+        on_exit: Callable[[QEMUProcess], None],
+    ) -> None:
+        self.command = list(command)
+        self.returncode: int | None = None
+        self._io = io
+        self._watch = watch
+        self._stderr_path = stderr_path
+        self._on_exit = on_exit
+        self._process = io.call(self._start, list(pass_fds), cwd)
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    def _start(self, pass_fds: list[int], cwd: Path) -> subprocess.Popen[bytes]:
+        with self._stderr_path.open("ab") as stderr:
+            process = subprocess.Popen(
+                dying_with_parent(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                cwd=cwd,
+                # Ctrl-C is for pytest, which then ends QEMU itself.
+                start_new_session=True,
+            )
+        self._pidfd = os.pidfd_open(process.pid)
+        self._io.loop.add_reader(self._pidfd, self._reap, process)
+        return process
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        self._io.loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        returncode = process.wait()
+        with self._watch:
+            self.returncode = returncode
+            self._on_exit(self)
+            self._watch.notify()
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU has not ended yet."""
+        return self.returncode is None
+
+    def stderr(self) -> str:
+        """Return the end of what QEMU wrote to stdout and stderr, 64 KiB at most."""
+        with self._stderr_path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - STDERR_LIMIT))
+            text = file.read().decode(errors="backslashreplace")
+        return "".join(line for line in text.splitlines(keepends=True) if _NOISE not in line)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send QEMU a signal; nothing happens when it has ended."""
+        with self._watch:
+            # Reaped only in _reap, under the same lock: the id cannot be another process's.
+            if self.returncode is None:
+                self._process.send_signal(number)
+
+    def wait(self, deadline: Deadline) -> bool:
+        """Wait for QEMU's end, whatever else has failed; return False when the deadline came first."""
+        with self._watch:
+            return self._watch.wait_only(lambda: self.returncode is not None, deadline)
+
+    def end(self, patience: float) -> bool:
+        """End QEMU: SIGTERM, and SIGKILL after ``patience`` seconds; return whether it is gone."""
+        self.signal(signal.SIGTERM)
+        if not self.wait(Deadline(patience)):
+            self.signal(signal.SIGKILL)
+            return self.wait(Deadline(10))
+        return True
+
+
+def describe_end(returncode: int | None) -> str:
+    """Say how a process ended: ``exited with status 1``, ``was killed by SIGKILL``."""
+    if returncode is None:
+        return "is still running"
+    if returncode < 0:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"exited with status {returncode}"

@@ -1,0 +1,174 @@
+"""QMP, synchronously: commands with answers, events without polling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kvm.errors import QEMUExited, QMPError, WaitTimeout
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.waiting import Deadline, Watch
+
+if TYPE_CHECKING:
+    import socket
+
+    from qemu.qmp import QMPClient
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Expected:
+    """What ``expect_event`` yields: ``event`` is set once the block has ended."""
+
+    name: str
+    match: Mapping[str, object] = field(default_factory=dict)
+    event: Event | None = None
+
+
+class QMP:
+    """A QMP session with one QEMU; usable from any thread."""
+
+    def __init__(self, *, name: str, io: IOThread, watch: Watch, on_event: Callable[[Event], None]) -> None:
+        self._name = name
+        self._io = io
+        self._watch = watch
+        self._on_event = on_event
+        self._events: list[Event] = []
+        self._client: QMPClient | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    def connect(self, connection: socket.socket) -> None:
+        """Negotiate over ``connection``; returns when QEMU answers. Raises QEMUExited when it never does."""
+        self._io.run(self._connect(connection))
+
+    async def _connect(self, connection: socket.socket) -> None:
+        from qemu.qmp import ConnectError, QMPClient
+        from qemu.qmp.events import EventListener
+
+        client = QMPClient(self._name)
+        # Before connecting: an event that comes with the greeting is not lost.
+        listener = EventListener()
+        client.register_listener(listener)
+        try:
+            await client.connect(connection)
+        except (ConnectError, EOFError) as error:
+            connection.close()
+            raise QEMUExited(f"VM {self._name!r}: no QMP greeting from QEMU: {error}") from error
+        self._client = client
+        self._pump = asyncio.create_task(self._collect(listener))
+
+    async def _collect(self, listener: Any) -> None:
+        async for event in listener:
+            with self._watch:
+                self._events.append(dict(event))
+                self._on_event(dict(event))
+                self._watch.notify()
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Run a QMP command and return what QEMU returns (``{}`` for most that only do something).
+
+        Raises QMPError when QEMU refuses, with its error class and words, and QEMUExited when it is gone.
+        """
+        try:
+            return self._io.run(self.execute_async(command, arguments))
+        except QEMUExited:
+            # The connection breaks a moment before the process has ended, which tells more.
+            self._watch.wait_only(lambda: self._watch.failed, Deadline(1))
+            self._watch.check()
+            raise
+
+    async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Do what ``execute`` does, in the I/O thread."""
+        from qemu.qmp import ExecInterruptedError, ExecuteError, StateError
+
+        if self._client is None:
+            raise QEMUExited(f"VM {self._name!r} is not running: cannot execute {command!r}")
+        try:
+            return await self._client.execute(command, dict(arguments) if arguments else None)
+        except ExecuteError as error:
+            refusal = error.error
+            raise QMPError(
+                f"VM {self._name!r}: QMP command {command!r} failed: {refusal.error.desc} ({refusal.error.class_})",
+                command=command,
+                error_class=refusal.error.class_,
+            ) from None
+        except (ExecInterruptedError, StateError):
+            if command == "quit":
+                return {}
+            raise QEMUExited(f"VM {self._name!r}: QEMU ended during QMP command {command!r}") from None
+
+    def quit(self, patience: float) -> None:
+        """Tell QEMU to quit; gives up waiting for its answer after ``patience`` seconds."""
+        self._io.run(asyncio.wait_for(self.execute_async("quit"), patience))
+
+    def hmp(self, line: str) -> str:
+        """Run a command of QEMU's human monitor and return the text it prints (errors are text, too)."""
+        return str(self.execute("human-monitor-command", {"command-line": line}))
+
+    @property
+    def events(self) -> list[Event]:
+        """All events since QEMU was started, oldest first, as QEMU sent them."""
+        with self._watch:
+            return list(self._events)
+
+    @contextmanager
+    def expect_event(
+        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float = 30.0
+    ) -> Iterator[Expected]:
+        """Wait, at the end of the block, for an event that came since its beginning.
+
+        ``match`` gives items that the event's data must contain. ``timeout`` is in seconds, counted from the end of
+        the block. Raises WaitTimeout, naming the events that came instead.
+        """
+        with self._watch:
+            start = len(self._events)
+        expected = Expected(name, match or {})
+        yield expected
+        expected.event = self._wait(expected, start, timeout)
+
+    def wait_event(self, name: str, match: Mapping[str, object] | None = None, *, timeout: float = 30.0) -> Event:
+        """Wait for the next event from now on and return it; otherwise as ``expect_event``."""
+        with self._watch:
+            start = len(self._events)
+        return self._wait(Expected(name, match or {}), start, timeout)
+
+    def _wait(self, expected: Expected, start: int, timeout: float) -> Event:
+        found: list[Event] = []
+
+        def look() -> bool:
+            found.extend(event for event in self._events[start:] if _matches(event, expected))
+            return bool(found)
+
+        if not self._watch.wait_for(look, Deadline(timeout)):
+            seen = ", ".join(event["event"] for event in self._events[start:]) or "none"
+            wanted = f"{expected.name} with {dict(expected.match)}" if expected.match else expected.name
+            raise WaitTimeout(
+                f"VM {self._name!r}: no QMP event {wanted} within {timeout:g} s; events instead: {seen}",
+                timeout=timeout,
+            )
+        return found[0]
+
+    def close(self) -> None:
+        """End the session; QEMU is not touched."""
+        self._io.run(self._close())
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        if client is not None:
+            # What it raises says only that QEMU left first.
+            await asyncio.gather(client.disconnect(), return_exceptions=True)
+
+
+def _matches(event: Event, expected: Expected) -> bool:
+    data = event.get("data", {})
+    return event["event"] == expected.name and all(
+        key in data and data[key] == value for key, value in expected.match.items()
+    )

@@ -1,0 +1,149 @@
+"""Fields that are right alone and wrong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.forward import Forward, read_hostfwd
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.reference import holds_reference
+from pytest_kvm.spec.wording import shown
+
+Rule = Callable[[Mapping[str, object]], SpecError | None]
+
+
+def check_together(given: Mapping[str, object]) -> None:
+    """Raise SpecError for the first contradiction among the given fields.
+
+    Only a rule whose fields are all there is applied; values that a fixture will give are not there yet.
+    """
+    known = {keyword: value for keyword, value in given.items() if not holds_reference(value)}
+    for needed, rule in RULES:
+        if all(keyword in known for keyword in needed):
+            error = rule(known)
+            if error is not None:
+                raise error
+
+
+def _wrong(given: Mapping[str, object], keywords: Iterable[str], reason: str) -> SpecError:
+    subject = ", ".join(f"{keyword}={shown(given[keyword])}" for keyword in keywords)
+    return SpecError(f"vm({subject}): {reason}")
+
+
+def _initrd(given: Mapping[str, object]) -> SpecError | None:
+    if given["initrd"] is None or given["kernel"] is not None or given["image"] is not None:
+        return None
+    return _wrong(given, ("image", "initrd"), "an initrd needs a kernel; give kernel= or an image")
+
+
+def _ready(given: Mapping[str, object]) -> SpecError | None:
+    if given["image"] is not None or given["ready"] not in ("shell", "ssh"):
+        return None
+    reason = "without an image there is no shell and no SSH that we know; use 'login' or a compiled pattern"
+    return _wrong(given, ("image", "ready"), reason)
+
+
+def _kernel(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or given["kernel"] is None:
+        return None
+    return _wrong(given, ("machine", "kernel"), "machine 'none' has no CPU that could run a kernel")
+
+
+def _network(keyword: str) -> Rule:
+    use = {"hostfwd": "forward a port", "internet": "reach the internet"}[keyword]
+
+    def rule(given: Mapping[str, object]) -> SpecError | None:
+        nics = given["nics"]
+        if not given[keyword] or nics is None or nics:
+            return None
+        return _wrong(given, ("nics", keyword), f"a machine without a network cannot {use}; leave out one of them")
+
+    return rule
+
+
+def _network_without_image(keyword: str) -> Rule:
+    use = {"hostfwd": "forward a port", "internet": "reach the internet"}[keyword]
+
+    def rule(given: Mapping[str, object]) -> SpecError | None:
+        if not given[keyword] or given["nics"] is not None or given["image"] is not None:
+            return None
+        reason = f"a machine without an image has no network by default and cannot {use}; add nics=[Nic()]"
+        return _wrong(given, ("image", keyword), reason)
+
+    return rule
+
+
+def _twice(items: Iterable[object]) -> object:
+    return next((item for item, count in Counter(items).items() if count > 1), None)
+
+
+def _drives(given: Mapping[str, object]) -> SpecError | None:
+    drives = [drive for drive in _items(given["drives"]) if isinstance(drive, Drive)]
+    places = [(drive.interface, drive.index) for drive in drives if drive.index is not None]
+    for field, found in (
+        ("id", _twice(drive.id for drive in drives if drive.id is not None)),
+        ("index", _twice(places)),
+        ("bootindex", _twice(drive.bootindex for drive in drives if drive.bootindex is not None)),
+        ("serial", _twice(drive.serial for drive in drives if drive.serial is not None)),
+    ):
+        if found is not None:
+            place = f"index {found[1]} of interface '{found[0]}'" if isinstance(found, tuple) else f"{field} {found!r}"
+            return SpecError(f"vm(drives=…): two drives have {place}", keyword="drives", value=given["drives"])
+    return None
+
+
+def _nics(given: Mapping[str, object]) -> SpecError | None:
+    nics = [nic for nic in _items(given["nics"]) if isinstance(nic, Nic)]
+    macs = (nic.mac.lower().replace("-", ":") for nic in nics if nic.mac is not None)
+    for field, found in (("id", _twice(nic.id for nic in nics if nic.id is not None)), ("mac", _twice(macs))):
+        if found is not None:
+            return SpecError(f"vm(nics=…): two NICs have {field} {found!r}", keyword="nics", value=given["nics"])
+    return None
+
+
+def _ids(given: Mapping[str, object]) -> SpecError | None:
+    declared = [*_items(given["drives"]), *_items(given["nics"])]
+    found = _twice(item.id for item in declared if isinstance(item, (Drive, Nic)) and item.id is not None)
+    return None if found is None else SpecError(f"vm(drives=…, nics=…): a drive and a NIC have id {found!r}")
+
+
+def _forwards(given: Mapping[str, object]) -> SpecError | None:
+    taken: dict[tuple[object, ...], Forward] = {}
+    for item in _items(given["hostfwd"]):
+        forward = read_hostfwd(item)  # type: ignore[arg-type]  # checked before
+        ends: list[tuple[object, ...]] = [(forward.protocol, "guest", forward.guest_address, forward.guest_port)]
+        if forward.host_port:
+            ends.append((forward.protocol, "host", forward.host_address, forward.host_port))
+        for end in ends:
+            if end in taken:
+                _, side, _, port = end
+                reason = f"{forward.protocol} port {port} of the {side} is forwarded twice"
+                return SpecError(
+                    f"vm(hostfwd={shown(given['hostfwd'])}): {reason}",
+                    keyword="hostfwd",
+                    value=given["hostfwd"],
+                )
+            taken[end] = forward
+    return None
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+    (("image", "kernel", "initrd"), _initrd),
+    (("image", "ready"), _ready),
+    (("machine", "kernel"), _kernel),
+    (("nics", "hostfwd"), _network("hostfwd")),
+    (("nics", "internet"), _network("internet")),
+    (("image", "nics", "hostfwd"), _network_without_image("hostfwd")),
+    (("image", "nics", "internet"), _network_without_image("internet")),
+    (("drives",), _drives),
+    (("nics",), _nics),
+    (("drives", "nics"), _ids),
+    (("hostfwd",), _forwards),
+)

@@ -1,0 +1,156 @@
+"""What each field of the marker may hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from pytest_kvm.spec.boot import read_boot
+from pytest_kvm.spec.construction import raise_postponed
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.forward import read_hostfwd
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.size import read_memory
+from pytest_kvm.spec.smp import read_smp
+from pytest_kvm.spec.values import Check, boolean, optional, path, seconds, several, text
+from pytest_kvm.spec.wording import Rejected, did_you_mean, expected_type, listed, shown
+
+ACCELERATORS = ("auto", "kvm", "tcg")
+EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+READY = ("shell", "ssh", "login", "none")
+IMAGE_SUFFIXES = (".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd", ".qed", ".iso")
+
+StrPath = str | os.PathLike[str]
+
+
+class VMFields(TypedDict, total=False):
+    """The keywords of the marker, of the factories and of ``VMSpec.replace``."""
+
+    name: str
+    image: StrPath | None
+    machine: str | None
+    accel: str
+    cpu: str | None
+    smp: int | str
+    memory: int | str
+    kernel: StrPath | None
+    initrd: StrPath | None
+    append: str
+    boot: str | None
+    drives: Sequence[Drive]
+    cdrom: StrPath | None
+    nics: Sequence[Nic] | None
+    hostfwd: Sequence[int | str]
+    internet: bool
+    devices: Sequence[str]
+    extras: Sequence[str] | None
+    autostart: bool
+    ready: str | re.Pattern[str] | None
+    timeout: float | None
+    args: Sequence[str]
+
+
+def is_path(image: StrPath) -> bool:
+    """Return whether an image is given by its path, rather than by its name in the catalogue."""
+    return not isinstance(image, str) or os.sep in image or image.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _image(value: object) -> None:
+    if not isinstance(value, (str, os.PathLike)):
+        raise expected_type("the name of an image, a path or None", value)
+    path(value)
+
+
+def _accel(value: object) -> None:
+    text("an accelerator: auto, kvm, tcg or QEMU's text such as 'tcg,thread=single'")(value)
+    name = str(value).partition(",")[0]
+    if name not in ACCELERATORS:
+        raise Rejected(f"unknown accelerator {shown(name)}; {did_you_mean(name, ACCELERATORS)}")
+    if name == "auto" and value != "auto":
+        raise Rejected("'auto' takes no properties; name the accelerator, as in 'tcg,thread=single'")
+
+
+def _ready(value: object) -> None:
+    wanted = f"{listed([repr(name) for name in READY])}, or a compiled pattern"
+    if isinstance(value, re.Pattern):
+        if not isinstance(value.pattern, str):
+            raise expected_type("a pattern of text", value.pattern)
+    elif not isinstance(value, str):
+        raise expected_type(wanted, value)
+    elif value not in READY:
+        raise Rejected(f"expected {wanted}, got {shown(value)}; for a pattern write re.compile({shown(value)})")
+
+
+def _extra(value: object) -> None:
+    if not isinstance(value, str):
+        raise expected_type(listed(EXTRAS), value)
+    if value not in EXTRAS:
+        raise Rejected(f"unknown extra {shown(value)}; {did_you_mean(value, EXTRAS)}")
+
+
+def _extras(value: object) -> None:
+    several("names", "extras=['rng']", _extra)(value)
+    if isinstance(value, Sequence):
+        _check_unique("extra", [item for item in value if isinstance(item, str)])
+
+
+def _check_unique(what: str, items: list[str]) -> None:
+    for item in items:
+        if items.count(item) > 1:
+            raise Rejected(f"{what} '{item}' is given twice")
+
+
+def _drive(value: object) -> None:
+    if not isinstance(value, Drive):
+        raise expected_type("Drive(...)", value, f"write Drive({shown(value)})" if isinstance(value, str) else "")
+    raise_postponed(value)
+
+
+def _nic(value: object) -> None:
+    if not isinstance(value, Nic):
+        raise expected_type("Nic(...)", value, f"write Nic(model={shown(value)})" if isinstance(value, str) else "")
+    raise_postponed(value)
+
+
+def _smp(value: object) -> None:
+    read_smp(value)  # type: ignore[arg-type]  # it tells wrong types itself, as the next three do
+
+
+def _memory(value: object) -> None:
+    read_memory(value)  # type: ignore[arg-type]
+
+
+def _boot(value: object) -> None:
+    read_boot(value)  # type: ignore[arg-type]
+
+
+def _hostfwd(value: object) -> None:
+    read_hostfwd(value)  # type: ignore[arg-type]
+
+
+CHECKS: Mapping[str, Check] = {
+    "name": text("a name (letters, digits, '-', '.', '_'; at most 40)", r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"),
+    "image": optional(_image),
+    "machine": optional(text("the name of a machine such as 'q35'")),
+    "accel": _accel,
+    "cpu": optional(text("the name of a CPU model such as 'max'")),
+    "smp": _smp,
+    "memory": _memory,
+    "kernel": optional(path),
+    "initrd": optional(path),
+    "append": text("text for the kernel's command line", r".*"),
+    "boot": optional(_boot),
+    "drives": several("Drive(...)", "drives=[Drive(...)]", _drive),
+    "cdrom": optional(path),
+    "nics": optional(several("Nic(...)", "nics=[Nic(...)]", _nic)),
+    "hostfwd": several("ports", "hostfwd=[8080]", _hostfwd),
+    "internet": boolean,
+    "devices": several("texts as for -device", "devices=['virtio-rng-pci']", text("text as for -device")),
+    "extras": optional(_extras),
+    "autostart": boolean,
+    "ready": optional(_ready),
+    "timeout": optional(seconds),
+    "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
+}

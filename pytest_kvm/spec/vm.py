@@ -1,0 +1,129 @@
+"""What a test asks of one machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Unpack
+
+from pytest_kvm.spec.construction import check_names, check_values, checked
+from pytest_kvm.spec.contradictions import check_together
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.reference import holds_reference, replace_references
+
+PATHS = ("kernel", "initrd", "cdrom")
+
+
+@checked("vm")
+@dataclass(frozen=True, kw_only=True)
+class VMSpec:
+    """What a test asks of one machine: the marker's fields, as they were written.
+
+    ``image`` is a name of the catalogue, a path, or None for a machine with nothing in it. ``memory`` is in
+    MiB or QEMU's text. ``append`` is added to the image's kernel command line; it accumulates over the
+    levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
+    ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready``
+    None is the image's own, ``timeout`` (seconds until the machine is ready) None the session's. The table
+    in the README has every field.
+
+    Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
+    each other.
+    """
+
+    name: str = "vm"
+    image: str | os.PathLike[str] | None = "tiny"
+    machine: str | None = None
+    accel: str = "auto"
+    cpu: str | None = None
+    smp: int | str = 1
+    memory: int | str = "256M"
+    kernel: str | os.PathLike[str] | None = None
+    initrd: str | os.PathLike[str] | None = None
+    append: str = ""
+    boot: str | None = None
+    drives: Sequence[Drive] = ()
+    cdrom: str | os.PathLike[str] | None = None
+    nics: Sequence[Nic] | None = None
+    hostfwd: Sequence[int | str] = ()
+    internet: bool = False
+    devices: Sequence[str] = ()
+    extras: Sequence[str] | None = None
+    autostart: bool = True
+    ready: str | re.Pattern[str] | None = None
+    timeout: float | None = None
+    args: Sequence[str] = ()
+
+    def _check(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        check_values("vm", given, CHECKS)
+        check_together(given)
+        for name, value in given.items():
+            if isinstance(value, list):  # a frozen spec must not change with the list that it was made of
+                object.__setattr__(self, name, tuple(value))
+
+    def replace(self, **changes: Unpack[VMFields]) -> VMSpec:
+        """Return a copy with other values; raises SpecError as the constructor does."""
+        check_names("vm", changes, CHECKS)
+        return replace(self, **changes)
+
+    def paths(self) -> Iterator[tuple[str, Path]]:
+        """Return the files that the spec names, each with its keyword."""
+        if self.image is not None and not holds_reference(self.image) and is_path(self.image):
+            yield "image", Path(self.image)
+        for keyword in PATHS:
+            value = getattr(self, keyword)
+            if value is not None and not holds_reference(value):
+                yield keyword, Path(value)
+        for drive in self.drives:
+            if isinstance(drive, Drive) and drive.file is not None and not holds_reference(drive.file):
+                yield "drives", Path(drive.file)
+
+
+def check_fields(given: Mapping[str, object]) -> None:
+    """Check some of the fields, such as one marker's: names, values, and what contradicts each other.
+
+    Raises SpecError.
+    """
+    check_names("vm", given, CHECKS)
+    check_values("vm", given, CHECKS)
+    check_together(given)
+
+
+def resolve(spec: VMSpec, lookup: Callable[[str], object], *, base: Path | None = None) -> VMSpec:
+    """Return the spec with every fixture's name replaced by what ``lookup`` returns for it, fully checked.
+
+    ``base`` is the folder that relative paths from fixtures start at. Raises SpecError.
+    """
+    changes: dict[str, object] = {}
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        if holds_reference(value):
+            changes[field.name] = replace_references(value, lookup)
+    check_values("vm", changes, CHECKS)
+    return replace(spec, **from_folder(changes, base))  # type: ignore[arg-type]  # checked above
+
+
+def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, object]:
+    """Return the checked fields with relative paths made absolute, starting at ``base``."""
+    if base is None:
+        return dict(given)
+    absolute = dict(given)
+    for keyword in (*PATHS, "image"):
+        value = absolute.get(keyword)
+        if isinstance(value, (str, os.PathLike)) and (keyword != "image" or is_path(value)):
+            absolute[keyword] = base / value
+    drives = absolute.get("drives")
+    if isinstance(drives, Sequence):
+        absolute["drives"] = tuple(_drive_from_folder(drive, base) for drive in drives)
+    return absolute
+
+
+def _drive_from_folder(drive: object, base: Path) -> object:
+    if not isinstance(drive, Drive) or drive.file is None or holds_reference(drive.file):
+        return drive
+    return replace(drive, file=base / drive.file)

@@ -1,0 +1,79 @@
+"""How a wrong declaration is told: subject, reason, way out, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TypeVar
+
+from pytest_kvm.errors import SpecError
+
+LONGEST_VALUE = 80
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+class Rejected(ValueError):
+    """A value cannot be accepted; the text is the reason, without its subject."""
+
+
+def shown(value: object) -> str:
+    """Return the value as a person would write it, shortened when it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names with commas and a final 'or'."""
+    *rest, last = names
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return the hint that names the nearest valid name, or all of them when none is near."""
+    import difflib  # only wrong declarations need it
+
+    names = list(names)
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f"valid are {listed(names)}"
+
+
+def expected(what: str, value: object, hint: str = "") -> Rejected:
+    """Return the rejection of a value that has the right type."""
+    return Rejected(f"expected {what}, got {shown(value)}{'; ' + hint if hint else ''}")
+
+
+def expected_type(what: str, value: object, hint: str = "") -> Rejected:
+    """Return the rejection of a value that has the wrong type."""
+    article = f"{shown(value)} ({type(value).__name__})" if value is not None else "None"
+    return Rejected(f"expected {what}, got {article}{'; ' + hint if hint else ''}")
+
+
+@contextmanager
+def about(subject: str, *, keyword: str | None, value: object) -> Iterator[None]:
+    """Turn a rejection inside the block into a SpecError about ``subject``."""
+    try:
+        yield
+    except Rejected as rejection:
+        raise SpecError(f"{subject}: {rejection}", keyword=keyword, value=value) from None
+
+
+def field_of(call: str, keyword: str, value: object) -> str:
+    """Return the subject of an error about one field, such as ``vm(smp='two')``."""
+    return f"{call}({keyword}={shown(value)})"
+
+
+def parser_of(keyword: str) -> Callable[[Callable[[Given], Result]], Callable[[Given], Result]]:
+    """Make a public parser of a function that rejects: it raises SpecErrors about the marker's field."""
+
+    def decorate(read: Callable[[Given], Result]) -> Callable[[Given], Result]:
+        @wraps(read)
+        def parse(value: Given) -> Result:
+            with about(field_of("vm", keyword, value), keyword=keyword, value=value):
+                return read(value)
+
+        return parse
+
+    return decorate
