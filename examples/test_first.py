@@ -1,15 +1,14 @@
-"""The common case: one line gives a test a machine of its own."""
+"""The common case: a marker says what the test needs."""
 
 from __future__ import annotations
 
-from pytest_kvm import VM
+import pytest
+
+from pytest_kvm import VM, Drive
 
 
-def test_kernel(vm: VM) -> None:
-    assert vm.run("uname -s").stdout == "Linux\n"
-
-
-def test_exit_status(vm: VM) -> None:
-    result = vm.run("ls /nowhere", check=False)
-    assert result.returncode == 1
-    assert "No such file" in result.stderr
+@pytest.mark.vm(smp=2, drives=[Drive(size="64M", serial="scratch")])
+def test_scratch_disk(vm: VM) -> None:
+    assert vm.run("nproc").stdout == "2\n"
+    vm.run("mke2fs /dev/vda")
+    vm.run("mount -t ext2 /dev/vda /mnt")

@@ -1,0 +1,63 @@
+"""Whatever ends pytest, no QEMU and no file of a machine stays."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INNER = """
+    import os
+
+    def test_long(vm, vm_session_factory):
+        shared = vm_session_factory(image=None)
+        with open({fifo!r}, "w") as fifo:
+            print(vm.pid, shared.pid, file=fifo)
+        vm.run("sleep 3600", timeout=None)
+"""
+
+
+class Session:
+    """A pytest session in a process of its own, in the middle of a test with two machines."""
+
+    def __init__(self, pytester: pytest.Pytester, *options: str) -> None:
+        self.folder = pytester.mkdir("tmp")
+        fifo = pytester.path / "fifo"
+        os.mkfifo(fifo)
+        pytester.makepyfile(INNER.format(fifo=str(fifo)))
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kvm-strict", *options]
+        # A directory of its own for temporary files shows what is left there.
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True)
+        # The reader waits here until the test has both machines.
+        self.machines = [os.pidfd_open(int(pid)) for pid in fifo.read_text().split()]
+        assert len(self.machines) == 2
+        assert self.left()
+
+    def left(self) -> list[Path]:
+        return list(self.folder.glob("pytest-kvm-*"))
+
+    def gone(self, seconds: float) -> bool:
+        return all(select.select([machine], [], [], seconds)[0] for machine in self.machines)
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_interrupt(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    session = Session(pytester, *options)
+    os.killpg(session.process.pid, signal.SIGINT)  # as a terminal does
+    assert session.process.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
+    assert session.gone(0)
+    assert session.left() == []
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_kill(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    session = Session(pytester, *options)
+    os.killpg(session.process.pid, signal.SIGKILL)
+    assert session.process.wait(timeout=60) == -signal.SIGKILL
+    assert session.gone(10)
