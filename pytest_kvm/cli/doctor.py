@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the status is 1 when something needed is missing."""
-    also = dict(entry.partition("=")[::2] for entry in options.also)
+    also = {program: package or program for program, _, package in (entry.partition("=") for entry in options.also)}
     missing = _missing(options.qemu, also)
     if missing and options.install:
         manager = find_manager()
@@ -83,7 +83,7 @@ def _report(qemu: str | None) -> QEMUBinary | None:
         return None
     print(f"QEMU         {binary.version_text} ({binary.path}), sandbox: {'yes' if binary.sandbox else 'no'}")
     try:
-        print(f"accelerator  {choose('auto', binary)}")
+        print(f"accelerator  {choose('auto', binary, again=True)}")
     except HostError as error:
         print(f"accelerator  {error}")
     return binary

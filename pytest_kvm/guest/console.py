@@ -20,7 +20,8 @@ from pytest_kvm.waiting import Deadline
 
 # A busybox shell asks a terminal of unknown size where its cursor is, right behind the prompt.
 _CURSOR_QUERY = r"(?:\x1b\[6n)?$"
-LOGIN_PROMPT = r"[Ll]ogin: ?$"
+# Not what a shell says after a login: "Last login: …".
+LOGIN_PROMPT = r"(?<!Last )[Ll]ogin: ?$"
 PASSWORD_PROMPT = r"[Pp]assword: ?$"
 # Serial lines are programmed, not typed: what pexpect does between a child's echo and our typing is not needed.
 _READ_SIZE = 1 << 16
@@ -152,12 +153,15 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         name = user or (image.login if image else None) or "root"
         secret = password if password is not None else (image.password if image else None)
         prompt = image.prompt if image else r"[$#] "
-        self.sendline()
-        while True:
-            seen = self.expect([LOGIN_PROMPT, PASSWORD_PROMPT, prompt + _CURSOR_QUERY], timeout=deadline.remaining())
-            if seen == 2:
-                return
+        prompts = [LOGIN_PROMPT, PASSWORD_PROMPT, prompt + _CURSOR_QUERY]
+        # Enter makes a prompt appear again that somebody has read; one that is there already must not get it.
+        seen = self.expect([*prompts, pexpect.TIMEOUT], timeout=0)
+        if seen == len(prompts):
+            self.sendline()
+            seen = self.expect(prompts, timeout=deadline.remaining())
+        while seen != 2:
             self.sendline(name if seen == 0 else secret or "")
+            seen = self.expect(prompts, timeout=deadline.remaining())
 
     def run(self, command: str, *, timeout: float = 60.0) -> CompletedCommand[str]:
         """Run a command in the shell at whose prompt the console is, and return its status and output.
@@ -166,11 +170,12 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         that. Raises ConsoleTimeout.
         """
         started = time.monotonic()
+        deadline = Deadline(timeout)
         mark = secrets.token_hex(6)
         # The quotes keep the echo of what is typed from looking like what is printed.
         self.sendline(f"echo '{mark}'-begin; {{ {command}\n}}; echo '{mark}'-end $?")
-        self.expect(rf"{mark}-begin\r*\n", timeout=timeout)
-        self.expect(rf"{mark}-end (\d+)\r*\n", timeout=timeout)
+        self.expect(rf"{mark}-begin\r*\n", timeout=deadline.remaining())
+        self.expect(rf"{mark}-end (\d+)\r*\n", timeout=deadline.remaining())
         output = re.sub("\r+\n", "\n", str(self.before))
         match = self.match
         status = int(match.group(1)) if isinstance(match, re.Match) else -1

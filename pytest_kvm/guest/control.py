@@ -8,7 +8,7 @@ import socket
 from pytest_kvm.errors import ShellLost
 
 # The guest answers within milliseconds, unless it is not running at all.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 
 
 class Control:

@@ -24,11 +24,15 @@ class Job:
 
     def __init__(self, script: bytes, *, stdin: bool, watch: Watch) -> None:
         self.script = script
+        self.watch = watch
         self.stdin = stdin
         self.end = f"end-{secrets.token_hex(12)}"
         self.out = Stream(self.end.encode() + b"\n", watch)
         self.err = Stream(self.end.encode() + b"\n", watch)
+        # Where it runs, and as which command there; None until it has been given a lane.
         self.lane: Lane | None = None
+        self.number = 0
+        self.task: asyncio.Task[None] | None = None
         self.status: int | None = None
         # Why there will be no status: the shell was lost, or would not take it.
         self.lost: str | None = None
@@ -36,6 +40,14 @@ class Job:
         # What goes to standard input, each with a future for its sender; None is the end.
         self.input: asyncio.Queue[tuple[bytes | None, asyncio.Future[None]]] = asyncio.Queue()
         self.writer: asyncio.Task[None] | None = None
+
+    def give_up(self, reason: str, error: Exception | None = None) -> None:
+        """Nothing will come of it any more."""
+        with self.watch:
+            self.lost, self.refusal = reason, error
+            self.out.abandon()
+            self.err.abandon()
+            self.watch.notify()
 
     @property
     def ended(self) -> bool:
@@ -94,7 +106,8 @@ class Lane:
         self.epoch = ""
         job, self.job = self.job, None
         if job is not None:
-            self._finish(job, None, reason)
+            self._close_input(job)
+            job.give_up(reason)
         self._resolve("lost")
 
     def abandon(self, reason: str) -> None:
@@ -102,7 +115,8 @@ class Lane:
         self.suspect = True
         job, self.job = self.job, None
         if job is not None:
-            self._finish(job, None, reason)
+            self._close_input(job)
+            job.give_up(reason)
         self._resolve("lost")
 
     async def run(self, job: Job) -> bool:
@@ -110,12 +124,13 @@ class Lane:
         self.job = job
         job.lane = self
         self._id += 1
+        job.number = self._id
         self._status = None
         self._answer = self._loop.create_future()
         if job.stdin:
             job.writer = self._loop.create_task(self._write_input(job, connect(self._folder / f"{self.number}.in")))
-        # The process id comes first, for signals; on the first line, so that line numbers in messages stay right.
-        script = f"echo $$ >/run/kvm/{self.number}.pid;".encode() + job.script
+        # Its number and process id come first, for signals; on the same line, so that line numbers stay right.
+        script = f"echo {self._id} $$ >/run/kvm/{self.number}.pid;".encode() + job.script
         flag = "+" if job.stdin else "-"
         header = f"{self.epoch} {self._id} {flag} {len(script)} {job.end}\n"
         try:
@@ -187,20 +202,15 @@ class Lane:
         if job is None or self._status is None or not (job.out.complete and job.err.complete):
             return
         self.job = None
-        self._finish(job, self._status, None)
+        self._close_input(job)
+        with self._watch:
+            job.status = self._status
+            self._watch.notify()
         self._resolve("done")
 
     def _resolve(self, answer: str) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
-
-    def _finish(self, job: Job, status: int | None, lost: str | None) -> None:
-        self._close_input(job)
-        with self._watch:
-            job.status, job.lost = status, lost
-            job.out.abandon()
-            job.err.abandon()
-            self._watch.notify()
 
     def _close_input(self, job: Job) -> None:
         if job.writer is not None:

@@ -86,6 +86,8 @@ class GuestProcess:
 
     def output(self) -> tuple[str | bytes, str | bytes]:
         """Return what arrived on stdout and stderr and was not read."""
+        if self.job.ended:
+            return self.stdout.read(), self.stderr.read()  # with what the files have read ahead
         out, err = self.job.out.everything(), self.job.err.everything()
         return (decoded(out), decoded(err)) if self._text else (out, err)
 

@@ -23,11 +23,12 @@ DEFAULT_TIMEOUT = 60.0
 
 
 class Ended(NamedTuple):
-    """How a script ended: ``status`` is None when the deadline came first; then it was killed, if that can be done."""
+    """How a script ended: ``status`` is None when the deadline came first; then ``fate`` says what became of it."""
 
     status: int | None
     out: bytes
     err: bytes
+    fate: str = "was killed"
 
 
 class Runner(ABC):
@@ -101,7 +102,7 @@ class Runner(ABC):
         seconds = time.monotonic() - started
         if ended.status is None:
             raise CommandTimeout(
-                f"VM {self.name!r}: command did not end within {timeout or 0.0:g} s and was killed ({self.via}): "
+                f"VM {self.name!r}: command did not end within {timeout or 0.0:g} s and {ended.fate} ({self.via}): "
                 f"{shorten(shown)}\n{len(ended.out)} bytes of stdout and {len(ended.err)} of stderr came until then; "
                 "they are the error's .stdout and .stderr",
                 timeout=timeout or 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,18 +104,17 @@ class Shell(Runner):
                 lane = await self._free_lane()
                 if await lane.run(job):
                     return
+        except asyncio.CancelledError:
+            job.give_up("it was never started")
+            raise
         except (MachineError, OSError) as error:
-            with self._watch:
-                job.lost, job.refusal = str(error), error
-                job.out.abandon()
-                job.err.abandon()
-                self._watch.notify()
+            job.give_up(str(error), error)
 
     async def _free_lane(self) -> Lane:
         async with self._growing:
             free = [lane for lane in self._lanes if lane.job is None and not lane.suspect]
             if not free and len(self._lanes) < MAX_LANES:
-                free = [await self._plug(len(self._lanes))]
+                free = [await self._plug()]
             if not free:
                 # Who was left behind may have ended meanwhile.
                 free = [lane for lane in self._lanes if lane.job is None]
@@ -130,11 +130,12 @@ class Shell(Runner):
                 # The guest was reset since: it starts only the first lane by itself.
                 if lane.number:
                     await self._control.ask(f"lane {lane.number}")
-                await asyncio.wait_for(lane.ready.wait(), 30)
+                await lane.ready.wait()  # as long as the job's own deadline allows
             lane.job = Job(b"", stdin=False, watch=self._watch)  # taken
             return lane
 
-    async def _plug(self, number: int) -> Lane:
+    async def _plug(self) -> Lane:
+        number = len(self._lanes)
         if self._qmp is None:
             raise MachineError(f"VM {self.name!r} is not up yet: its shell takes one command at a time")
         lane = Lane(number, folder=self._folder, watch=self._watch)
@@ -148,9 +149,7 @@ class Shell(Runner):
                 lane.attach(port.partition(".")[2], connect(path))
             settings = port_settings(f"{PREFIX}{port}", chardev)
             await self._qmp.execute_async("device_add", {"driver": "virtserialport", **settings})
-        await self._control.ask(f"lane {number}")
-        await asyncio.wait_for(lane.ready.wait(), 30)
-        self._lanes.append(lane)
+        self._lanes.append(lane)  # the guest is asked to serve it by whoever takes it
         return lane
 
     # Commands. In the caller's thread.
@@ -161,7 +160,7 @@ class Shell(Runner):
         job = Job(script.encode(errors="surrogateescape"), stdin=stdin, watch=self._watch)
 
         def begin() -> None:
-            task = asyncio.get_running_loop().create_task(self._serve(job))
+            task = job.task = asyncio.get_running_loop().create_task(self._serve(job))
             self._jobs.add(task)
             task.add_done_callback(self._jobs.discard)
 
@@ -170,8 +169,8 @@ class Shell(Runner):
 
     def signal(self, job: Job, name: str) -> None:
         """Send a signal (``TERM``) to the process group of a job that is running."""
-        if job.lane is not None and job.status is None and job.lost is None:
-            self._io.run(self._control.ask(f"signal {name} {job.lane.number}"))
+        if job.lane is not None and not job.ended:
+            self._io.run(self._control.ask(f"signal {name} {job.lane.number} {job.number}"))
 
     def wait(self, job: Job, deadline: Deadline) -> bool:
         """Wait for the end of a job; False when the deadline came first."""
@@ -187,14 +186,20 @@ class Shell(Runner):
         if data is not None:
             process.feed(data)
         job = process.job
-        in_time = self.wait(job, deadline)
-        if not in_time:
+        if self.wait(job, deadline):
+            if job.status is None:
+                raise self.lost(process)
+            return Ended(job.status, job.out.everything(), job.err.everything())
+        if job.lane is None:
+            self._io.call(self._withdraw, job)
+            return Ended(None, b"", b"", "was never started: the guest's shell was not there to take it")
+        # Where the guest does not even answer that, there is nothing more to do than to leave it its lane.
+        with contextlib.suppress(ShellLost, OSError):
             self.signal(job, "KILL")
-            if not self.wait(job, Deadline(_KILL_PATIENCE)):
-                self._io.call(self._retire, job)
-        elif job.status is None:
-            raise self.lost(process)
-        return Ended(job.status if in_time else None, job.out.everything(), job.err.everything())
+        if not self.wait(job, Deadline(_KILL_PATIENCE)):
+            self._io.call(self._retire, job)
+            return Ended(None, job.out.everything(), job.err.everything(), "could not be killed")
+        return Ended(None, job.out.everything(), job.err.everything())
 
     def popen(
         self,
@@ -208,6 +213,11 @@ class Shell(Runner):
         """Start a command in the background; see VM.popen."""
         job = self.start(script_of(command, env=env, cwd=cwd), stdin=stdin)
         return GuestProcess(self, self._io, job, args=script_of(command), text=text)
+
+    def _withdraw(self, job: Job) -> None:
+        """Take back a job that has no lane yet."""
+        if job.task is not None:
+            job.task.cancel()
 
     def _retire(self, job: Job) -> None:
         """Give up a lane whose command does not even die: in an uninterruptible sleep, say."""

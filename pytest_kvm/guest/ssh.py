@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ PORT = 22
 # QEMU accepts on a forwarded port before anything listens in the guest: only the banner tells that somebody is there.
 _BANNER_PATIENCE = 5.0
 _RETRY = 0.2
+CONNECT_TIMEOUT = 30.0
 
 
 class SSH(Runner):
@@ -40,13 +42,16 @@ class SSH(Runner):
     @property
     def client(self) -> paramiko.SSHClient:
         """The connected client; connects first, and again after a connection was lost. Raises SSHError."""
+        return self._connected(CONNECT_TIMEOUT)
+
+    def _connected(self, timeout: float | None) -> paramiko.SSHClient:
         with self._lock:
             if self._client is not None:
                 transport = self._client.get_transport()
                 if transport is not None and transport.is_active():
                     return self._client
                 self._client.close()
-            self._client = self.connect()
+            self._client = self.connect(timeout=timeout)
             return self._client
 
     def ready(self, deadline: Deadline) -> bool:
@@ -63,7 +68,7 @@ class SSH(Runner):
             raise
         return True
 
-    def connect(self, *, timeout: float | None = 30.0) -> paramiko.SSHClient:
+    def connect(self, *, timeout: float | None = CONNECT_TIMEOUT) -> paramiko.SSHClient:
         """Return a new connection of its own; ``timeout`` in seconds is for all tries. Raises SSHError."""
         import paramiko
 
@@ -138,26 +143,27 @@ class SSH(Runner):
     def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
         import paramiko
 
-        transport = self.client.get_transport()
+        transport = self._connected(deadline.sooner(CONNECT_TIMEOUT).remaining()).get_transport()
         if transport is None:
             raise SSHError(f"VM {self.name!r}: the SSH connection was closed")
         try:
             channel = transport.open_session(timeout=deadline.remaining())
-            channel.exec_command(script)
-            collected = _Collected(channel, data)
-            in_time = collected.wait(deadline)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except paramiko.SSHException as error:
             self._watch.check()
-            raise SSHError(f"VM {self.name!r}: SSH connection lost under command {shorten(shown)}: {error}") from error
-        output = bytes(collected.out), bytes(collected.err)
+            raise SSHError(f"VM {self.name!r}: SSH connection lost before command {shorten(shown)}: {error}") from error
+        session = _Session(channel, script, data, self._watch)
+        try:
+            in_time = self._watch.wait_for(session.ended, deadline)
+        finally:
+            channel.close()  # in time, there is nothing left; else the guest's SSH server ends the session
         if not in_time:
-            channel.close()  # the guest's SSH server sends its children SIGHUP
-            return Ended(None, *output)
-        status = channel.recv_exit_status()
-        if status < 0:
+            return Ended(None, bytes(session.out), bytes(session.err))
+        status = channel.exit_status
+        if session.trouble is not None or status < 0:
             self._watch.check()
-            raise SSHError(f"VM {self.name!r}: SSH connection lost before the status of command {shorten(shown)}")
-        return Ended(status, *output)
+            reason = f": {session.trouble}" if session.trouble else ""
+            raise SSHError(f"VM {self.name!r}: SSH connection lost under command {shorten(shown)}{reason}")
+        return Ended(status, bytes(session.out), bytes(session.err))
 
     def close(self) -> None:
         """Close the connection."""
@@ -165,40 +171,51 @@ class SSH(Runner):
             self._client.close()
 
 
-class _Collected:
-    """Both output streams of a channel, read at once so that neither fills its window."""
+class _Session:
+    """One command on a channel: both output streams are read at once, so that neither fills its window."""
 
-    def __init__(self, channel: paramiko.Channel, data: bytes | None) -> None:
+    def __init__(self, channel: paramiko.Channel, script: str, data: bytes | None, watch: Watch) -> None:
         self.out = bytearray()
         self.err = bytearray()
+        self.trouble: Exception | None = None
         self._channel = channel
-        self._threads = [
-            threading.Thread(target=self._read, args=(channel.recv, self.out), daemon=True),
-            threading.Thread(target=self._read, args=(channel.recv_stderr, self.err), daemon=True),
-            threading.Thread(target=self._send, args=(data or b"",), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._watch = watch
+        self._working = 2
+        # paramiko waits in ways that nothing can interrupt: it does so in threads, and we wait for them.
+        threading.Thread(target=self._work, args=(self._converse, script, data or b""), daemon=True).start()
+        threading.Thread(target=self._work, args=(self._read, channel.recv_stderr, self.err), daemon=True).start()
 
-    @staticmethod
-    def _read(receive: Callable[[int], bytes], into: bytearray) -> None:
+    def ended(self) -> bool:
+        """Return whether both streams and the status have come."""
+        return self._working == 0
+
+    def _work(self, work: Callable[..., None], *arguments: object) -> None:
+        import paramiko
+
+        try:
+            work(*arguments)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.trouble = error
+        finally:
+            with self._watch:
+                self._working -= 1
+                self._watch.notify()
+
+    def _converse(self, script: str, data: bytes) -> None:
+        self._channel.exec_command(script)
+        threading.Thread(target=self._send, args=(data,), daemon=True).start()
+        self._read(self._channel.recv, self.out)
+        self._channel.recv_exit_status()
+
+    def _read(self, receive: Callable[[int], bytes], into: bytearray) -> None:
         while data := receive(1 << 16):
             into += data
 
     def _send(self, data: bytes) -> None:
-        try:
+        # A command need not read its standard input to the end.
+        with contextlib.suppress(OSError):
             self._channel.sendall(data)
             self._channel.shutdown_write()
-        except OSError:
-            return  # a command need not read its standard input to the end
-
-    def wait(self, deadline: Deadline) -> bool:
-        """Wait for the end of both streams and the status; False when the deadline came first."""
-        for thread in self._threads[:2]:
-            thread.join(deadline.remaining())
-            if thread.is_alive():
-                return False
-        return self._channel.status_event.wait(deadline.remaining())
 
 
 def _accept_any() -> paramiko.MissingHostKeyPolicy:

@@ -19,7 +19,6 @@ class Stream(io.RawIOBase):
         self._end = end
         self._watch = watch
         self._data = bytearray()
-        self._read = 0
         self._searched = 0
         self.complete = False
 
@@ -54,9 +53,13 @@ class Stream(io.RawIOBase):
     def everything(self) -> bytes:
         """Return all that has arrived so far and was not read."""
         with self._watch:
-            data = bytes(self._data[self._read : self._ready()])
-            self._read += len(data)
-            return data
+            return self._take(self._ready())
+
+    def _take(self, length: int) -> bytes:
+        data = bytes(self._data[:length])
+        del self._data[:length]
+        self._searched = max(0, self._searched - length)
+        return data
 
     def readable(self) -> bool:
         """Return True."""
@@ -66,8 +69,7 @@ class Stream(io.RawIOBase):
         """Read what is there; wait while there is nothing and more may come."""
         view = memoryview(buffer).cast("B")
         with self._watch:
-            self._watch.wait_for(lambda: self.complete or self._ready() > self._read, Deadline(None))
-            data = self._data[self._read : min(self._ready(), self._read + len(view))]
-            self._read += len(data)
+            self._watch.wait_for(lambda: self.complete or self._ready() > 0, Deadline(None))
+            data = self._take(min(self._ready(), len(view)))
         view[: len(data)] = data
         return len(data)

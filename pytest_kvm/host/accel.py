@@ -18,6 +18,7 @@ from pathlib import Path
 from pytest_kvm.errors import AcceleratorUnavailable
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.qemu.binary import QEMUBinary, write_atomically
+from pytest_kvm.qemu.process import dying_with_parent
 
 DEVICE = "/dev/kvm"
 DEADLINE = 2.0
@@ -38,16 +39,17 @@ class Choice:
         return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
-def choose(accel: str, binary: QEMUBinary) -> Choice:
+def choose(accel: str, binary: QEMUBinary, *, again: bool = False) -> Choice:
     """Turn the marker's ``accel`` into an accelerator.
 
     ``auto`` takes KVM where a probe guest makes progress with it, else TCG. ``kvm`` demands it: raises
-    AcceleratorUnavailable saying why not. QEMU's properties (``tcg,thread=single``) are passed over here.
+    AcceleratorUnavailable saying why not. QEMU's properties (``tcg,thread=single``) are passed over here. ``again``
+    looks anew, instead of at what is remembered.
     """
     name = accel.partition(",")[0]
     if name not in ("auto", "kvm"):
         return Choice(name)
-    verdict = remembered(binary) or _probe_and_remember(binary)
+    verdict = (None if again and not _node_trouble() else remembered(binary)) or _probe_and_remember(binary)
     if name == "kvm" and verdict.name != "kvm":
         raise AcceleratorUnavailable(
             f"accel='kvm' was asked for, but {verdict.reason}",
@@ -73,10 +75,12 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
     verdict = Choice("tcg", f"kvm: {trouble}") if trouble else Choice("kvm")
     path = _memory_file()
     try:
-        entries = json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
-        entries = {}
-    entries = {key: value for key, value in entries.items() if key.startswith(_boot_id())}
+        found = {}
+    entries = (
+        {key: value for key, value in found.items() if key.startswith(_boot_id())} if isinstance(found, dict) else {}
+    )
     entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
     write_atomically(path, json.dumps(entries))
     return verdict
@@ -125,7 +129,7 @@ def probe(binary: QEMUBinary, accel: str = "kvm", *, deadline: float = DEADLINE)
         ]
         try:
             result = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False
+                dying_with_parent(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False
             )
         except subprocess.TimeoutExpired:
             return f"opens, but a probe guest did not finish in {deadline:g} s"

@@ -41,7 +41,7 @@ def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFi
     if drive.snapshot or drive.readonly:
         overlay = folder / f"{planned.id}.qcow2"
         # A relative name would be looked for beside the overlay.
-        qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", os.path.abspath(path), str(overlay))
+        _create(planned, binary, "-f", "qcow2", "-F", format_, "-b", os.path.abspath(path), str(overlay))
         return DriveFile(overlay, "qcow2")
     return DriveFile(path, format_)
 
@@ -57,7 +57,7 @@ def _fresh(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFile
         with path.open("wb") as file:
             file.truncate(size)  # sparse
     else:
-        qemu_img(binary, "create", "-q", "-f", format_, str(path), str(size))
+        _create(planned, binary, "-f", format_, str(path), str(size))
     return DriveFile(path, format_)
 
 
@@ -88,8 +88,8 @@ def check_files(spec: VMSpec) -> None:
         raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
-def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
-    """Run qemu-img, the one beside the QEMU binary if there is one, and return what it prints. Raises HostError."""
+def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
+    """Run ``qemu-img create``; raises SpecError when it refuses, HostError when it is not there."""
     beside = binary.path.resolve().parent / "qemu-img"
     program = str(beside) if beside.exists() else shutil.which("qemu-img")
     if program is None:
@@ -98,7 +98,7 @@ def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
             hint="install it with 'pytest-kvm doctor --install'",
         )
     result = subprocess.run(
-        [program, *arguments],
+        [program, "create", "-q", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -106,5 +106,6 @@ def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
         check=False,
     )
     if result.returncode:
-        raise HostError(f"qemu-img {arguments[0]} failed: {result.stderr.strip()}")
-    return result.stdout
+        raise SpecError(
+            f"{planned.drive!r}: qemu-img refuses: {result.stderr.strip()}", keyword="drives", value=planned.drive
+        )

@@ -22,7 +22,7 @@ from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Channel, Plan, machine_kind, plan_drives, plan_nics
+from pytest_kvm.qemu.plan import IMAGE_DISK, Channel, Plan, machine_kind, plan_drives, plan_nics
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.vm import VMSpec
@@ -127,7 +127,7 @@ def _plan(spec: VMSpec, image: Image | None, accel: str) -> Plan:
     kernel = spec.kernel or (image.kernel if image else None)
     initrd = spec.initrd or (image.initrd if image else None)
     if image is not None and image.disk is not None:
-        disk = Drive(image.disk, format=image.disk_format, id="disk-image")
+        disk = Drive(image.disk, format=image.disk_format, id=IMAGE_DISK)
         spec = spec.replace(drives=[disk, *spec.drives])
     base = image.append if image is not None and image.append else KERNEL_APPEND if kernel is not None else ""
     append = " ".join(part for part in (base, _clock(kind, accel, spec.append), spec.append) if part and kernel)

@@ -29,7 +29,7 @@ from pytest_kvm.qemu.plan import Plan
 from pytest_kvm.qemu.process import QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
 from pytest_kvm.spec.vm import VMSpec
-from pytest_kvm.waiting import Watch
+from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
     pass
@@ -127,7 +127,7 @@ class Machine:
             return self.spec.ready
         return self._image.ready if self._image is not None else "none"
 
-    def _launch(self) -> None:
+    def _launch(self, deadline: Deadline) -> None:
         self._run = None
         self._forwards = None
         run = Run(
@@ -139,6 +139,7 @@ class Machine:
             on_event=self._on_event,
             on_exit=self._on_exit,
             attach=self._attach,
+            deadline=deadline,
         )
         self._run = run
         if self.shell is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_kvm.errors import DriveInUse, LaunchError, QEMUExited, TeardownError
+from pytest_kvm.errors import DriveInUse, LaunchError, MachineError, QEMUExited, TeardownError
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
@@ -41,6 +41,7 @@ class Run:
         on_event: Callable[[Event], None],
         on_exit: Callable[[QEMUProcess], None],
         attach: Callable[[Mapping[str, socket.socket]], None],
+        deadline: Deadline,
     ) -> None:
         self._name = plan.spec.name
         self._watch = watch
@@ -65,14 +66,21 @@ class Run:
         self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
         try:
             attach({name: connection for name, connection in connections.items() if name != "qmp"})
-            self._greet(connections["qmp"], plan)
+            self._greet(connections["qmp"], plan, deadline)
         except BaseException:
             self.end()
             raise
 
-    def _greet(self, connection: socket.socket, plan: Plan) -> None:
+    def _greet(self, connection: socket.socket, plan: Plan, deadline: Deadline) -> None:
         try:
-            self.qmp.connect(connection)
+            self.qmp.connect(connection, deadline)
+        except TimeoutError:
+            raise LaunchError(
+                f"VM {self._name!r}: QEMU runs, but did not answer within {deadline.seconds or 0.0:g} s.\n"
+                f"QEMU said: {self.process.stderr().strip() or '(nothing)'}\nCommand: {shown(self.command)}",
+                stderr=self.process.stderr(),
+                command=self.command,
+            ) from None
         except QEMUExited:
             self.process.wait(Deadline(_TERM_PATIENCE))
             raise self.launch_error(plan) from None
@@ -84,11 +92,11 @@ class Run:
         kind: type[LaunchError] = LaunchError
         if _LOCK.search(stderr):
             kind = DriveInUse
-            files = ", ".join(str(file.path) for planned, file in plan.drives if planned.drive.snapshot is False)
+            files = ", ".join(str(planned.drive.file) for planned, _ in plan.drives if planned.drive.file)
             message = (
-                f"VM {self._name!r}: a drive is open in another machine ({files or 'see below'}). A file with "
-                "snapshot=False belongs to one machine at a time; leave it out to write into an overlay instead.\n"
-                f"QEMU said: {said}"
+                f"VM {self._name!r}: a drive is open in another machine (one of {files}). A file with "
+                "snapshot=False belongs to one machine at a time, and nobody can read it meanwhile; without it every "
+                f"machine writes into an overlay of its own.\nQEMU said: {said}"
             )
         else:
             message = (
@@ -101,7 +109,7 @@ class Run:
         """End QEMU for sure: QMP ``quit``, SIGTERM, SIGKILL. Raises TeardownError if it survives that."""
         if self.process.running:
             # Whatever is wrong with QMP, the process ends below.
-            with contextlib.suppress(QEMUExited, OSError):
+            with contextlib.suppress(MachineError, OSError):
                 self.qmp.quit(_QUIT_PATIENCE)
             self.process.wait(Deadline(_QUIT_PATIENCE))
         gone = not self.process.running or self.process.end(_TERM_PATIENCE)

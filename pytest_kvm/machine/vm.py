@@ -175,7 +175,7 @@ class VM(Machine, Runner):
             self._asked_off = False
             began = Deadline(self._patience)
             position = self.serial.received if self.serial is not None else 0
-            self._launch()
+            self._launch(began)
             try:
                 if wait:
                     wait_ready(self, self._ready, began, since=position)
@@ -195,21 +195,32 @@ class VM(Machine, Runner):
             if not self.running:
                 return
             self._asked_off = True
-            if self.shell is not None and self.shell.ready:
-                self.shell.start("/sbin/poweroff", stdin=False)
-            else:
-                self.qmp.execute("system_powerdown")
+            try:
+                if self.shell is not None and self.shell.ready:
+                    self.shell.start("/sbin/poweroff", stdin=False)
+                else:
+                    self.qmp.execute("system_powerdown")
+            except BaseException:
+                self._asked_off = False
+                raise
             self.wait_for_shutdown(timeout=timeout)
 
     def wait_for_shutdown(self, *, timeout: float = 60.0) -> None:
-        """Wait until the guest has powered off by itself; ``timeout`` is in seconds. Raises WaitTimeout."""
+        """Wait until the guest has powered off by itself; ``timeout`` is in seconds.
+
+        Raises WaitTimeout, GuestPanic at once when the guest panics instead, and QEMUExited when QEMU crashes.
+        """
         run = self._run
-        if run is not None and not run.process.wait(Deadline(timeout)):
-            self._asked_off = False
+        if run is None:
+            return
+        self._asked_off = False  # until it is known to have gone well
+        if not self.watch.wait_for(lambda: not run.process.running, Deadline(timeout)):
             raise WaitTimeout(
                 f"VM {self.name!r} did not power off within {timeout:g} s. Console is at:\n{self._console_tail()}",
                 timeout=timeout,
             )
+        if run.process.returncode != 0:
+            raise self._exited(run.process)
         self._asked_off = True
         self._end_run()
 

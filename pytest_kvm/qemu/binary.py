@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -74,7 +75,7 @@ def _locate(name: str | None) -> Path:
     for candidate in candidates():
         found = shutil.which(candidate)
         if found is not None:
-            return Path(found)
+            return Path(found).absolute()
     raise QEMUNotFound(
         f"no QEMU found (looked for {', '.join(candidates())})",
         hint="install it with 'pytest-kvm doctor --install', or name it with --kvm-qemu=PATH",
@@ -105,7 +106,9 @@ def _recall(memory: Path | None, path: Path, identity: str) -> dict[str, Any] | 
 def _remember(memory: Path | None, path: Path, identity: str, answers: dict[str, Any]) -> None:
     if memory is None:
         return
-    write_atomically(_memory_file(memory, path), json.dumps({**answers, "format": _FORMAT, "identity": identity}))
+    # Asking again next time is all that follows.
+    with contextlib.suppress(OSError):
+        write_atomically(_memory_file(memory, path), json.dumps({**answers, "format": _FORMAT, "identity": identity}))
 
 
 def write_atomically(path: Path, text: str) -> None:

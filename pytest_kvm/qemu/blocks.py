@@ -11,6 +11,7 @@ from pytest_kvm.qemu.text import option
 
 # cache= of QEMU's -drive as what -blockdev and the device take (qemu(1), table under -drive cache=).
 _DIRECT = {"none": True, "directsync": True, "writeback": False, "writethrough": False, "unsafe": False}
+USB_PORTS = 15  # the most that xHCI has; QEMU's default is 4
 _WRITE_CACHE = {"none": True, "directsync": False, "writeback": True, "writethrough": False, "unsafe": True}
 
 
@@ -22,7 +23,7 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
         driver = "virtio-scsi-device" if kind == "microvm" else "virtio-scsi-pci"
         yield from ("-device", option(driver, {"id": "scsi0"}))
     if "usb" in interfaces:
-        yield from ("-device", option("qemu-xhci", {"id": "usb0"}))
+        yield from ("-device", option("qemu-xhci", {"id": "usb0", "p2": USB_PORTS, "p3": USB_PORTS}))
     if "floppy" in interfaces and kind == "q35":
         yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
     for planned, file in plan.drives:

@@ -9,6 +9,7 @@ from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, machine_kind
 from pytest_kvm.qemu.text import option
+from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.size import parse_memory
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -124,6 +125,11 @@ def port_settings(name: str, chardev: str) -> dict[str, str]:
     return {"id": f"port-{chardev}", "bus": f"{SHELL_BUS}.0", "chardev": chardev, "name": name}
 
 
+def _boots_from_network(boot: str | None) -> bool:
+    parsed = parse_boot(boot) if boot is not None else None
+    return parsed is not None and "n" in f"{parsed.order or ''}{parsed.once or ''}"
+
+
 def _nic(planned: PlannedNic, number: int, plan: Plan, kind: str) -> Iterator[str]:
     backend: dict[str, object] = {"id": planned.id}
     if number:  # the first one has QEMU's default, 10.0.2.0/24
@@ -137,6 +143,6 @@ def _nic(planned: PlannedNic, number: int, plan: Plan, kind: str) -> Iterator[st
     model = _MODELS.get(planned.nic.model, planned.nic.model)
     if kind == "microvm" and model == "virtio-net-pci":
         model = "virtio-net-device"
-    elif plan.kernel is not None and "n" not in (plan.spec.boot or ""):
+    elif plan.kernel is not None and not _boots_from_network(plan.spec.boot):
         settings["romfile"] = ""  # nobody boots from it: its ROM need not be installed, nor run
     yield from ("-device", option(model, {**settings, **planned.nic.properties}))

@@ -13,6 +13,8 @@ from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
 
 DEFAULT_MACHINE = "q35"
+# The image's own disk does not count among the test's.
+IMAGE_DISK = "disk-image"
 # QEMU's own: 6 AHCI ports on q35 (ICH9), two channels of two on pc (PIIX).
 IDE_UNITS = {"q35": 6, "pc": 4}
 
@@ -108,7 +110,7 @@ def plan_drives(spec: VMSpec) -> list[PlannedDrive]:
             )
             taken.add((drive.interface, unit))
         planned.append(PlannedDrive(drive.id or f"{drive.media}{counts[drive.media]}", drive, unit))
-        counts[drive.media] += 1
+        counts[drive.media] += drive.id != IMAGE_DISK
     kind = machine_kind(spec.machine)
     for each in planned:
         _check_place(each, kind, spec.machine)

@@ -49,6 +49,7 @@ class QEMUProcess:
     ) -> None:
         self.command = list(command)
         self.returncode: int | None = None
+        self._said: str | None = None
         self._io = io
         self._watch = watch
         self._stderr_path = stderr_path
@@ -81,6 +82,7 @@ class QEMUProcess:
         os.close(self._pidfd)
         returncode = process.wait()
         with self._watch:
+            self._said = self.stderr()  # its file goes with the machine, what it said may be asked for later
             self.returncode = returncode
             self._on_exit(self)
             self._watch.notify()
@@ -92,6 +94,8 @@ class QEMUProcess:
 
     def stderr(self) -> str:
         """Return the end of what QEMU wrote to stdout and stderr, 64 KiB at most."""
+        if self._said is not None:
+            return self._said
         with self._stderr_path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - STDERR_LIMIT))
             text = file.read().decode(errors="backslashreplace")

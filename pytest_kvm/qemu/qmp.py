@@ -41,9 +41,12 @@ class QMP:
         self._client: QMPClient | None = None
         self._pump: asyncio.Task[None] | None = None
 
-    def connect(self, connection: socket.socket) -> None:
-        """Negotiate over ``connection``; returns when QEMU answers. Raises QEMUExited when it never does."""
-        self._io.run(self._connect(connection))
+    def connect(self, connection: socket.socket, deadline: Deadline) -> None:
+        """Negotiate over ``connection``; returns when QEMU answers.
+
+        Raises QEMUExited when it ends instead, TimeoutError when the deadline comes first.
+        """
+        self._io.run(asyncio.wait_for(self._connect(connection), deadline.remaining()))
 
     async def _connect(self, connection: socket.socket) -> None:
         from qemu.qmp import ConnectError, QMPClient

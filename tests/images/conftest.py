@@ -25,7 +25,7 @@ def archive(tmp_path: Path) -> Iterator[FakeArchive]:
     """A signed archive with the suite trixie."""
     for tool in ("gpg", "gpgv", "dpkg-deb"):
         if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+            pytest.fail(f"{tool} is not installed (tox installs it)")
     # gpg's agent listens on a socket in its home, whose path must be short.
     with tempfile.TemporaryDirectory(prefix="pk-") as home:
         made = FakeArchive(tmp_path / "archive", Path(home) / "gpg")

@@ -95,7 +95,7 @@ def test_decompression() -> None:
 
 def test_decompression_of_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("zstd") is None:
-        pytest.skip("zstd is not installed")
+        pytest.fail("zstd is not installed (tox installs it)")
     packed = subprocess.run(["zstd", "-qc"], input=b"x", capture_output=True, check=True).stdout
     assert decompress("a.ko.zst", packed) == b"x"
     monkeypatch.setenv("PATH", "/nowhere")
@@ -143,7 +143,7 @@ def test_module_that_cannot_work() -> None:
 
 def test_deb(tmp_path: Path) -> None:
     if shutil.which("dpkg-deb") is None:
-        pytest.skip("dpkg-deb is not installed")
+        pytest.fail("dpkg-deb is not installed (tox installs it)")
     files: dict[str, bytes | str] = {"/lib/a": b"A", "/usr/lib/b": "a", "/usr/share/doc/c": b"C"}
     deb = fakes.build_deb(fakes.FakePackage("fake", files), tmp_path)
     found = {member.path: member for member in members(deb, lambda path: path.startswith("usr/lib/"))}

@@ -31,7 +31,9 @@ def test_control_characters(shared: VM) -> None:
     shared.console.sendline("echoed")
     shared.console.expect("echoed\r\n.*echoed\r\n")
     shared.console.sendcontrol("c")
-    shared.console.sendline("cat; echo ended=$?")
+    shared.console.expect("# ")
+    shared.console.sendline("echo be''gun; cat; echo ended=$?")
+    shared.console.expect("begun\r\n")
     shared.console.sendeof()
     shared.console.expect("ended=0")
     with pytest.raises(ValueError, match="no control character for '1'"):

@@ -86,6 +86,11 @@ def test_missing_file(vm_factory: VMFactory, tmp_path: Path) -> None:
         vm_factory(drives=[Drive(tmp_path / "nowhere.raw")])
 
 
+def test_wrong_format_is_the_declarations_fault(vm_factory: VMFactory, disk: Path) -> None:
+    with pytest.raises(SpecError, match=r"^Drive\(.*format='qcow2'\): qemu-img refuses: .*not in qcow2 format"):
+        vm_factory(drives=[Drive(disk, format="qcow2")])
+
+
 def test_places_that_a_machine_has_not(vm_factory: VMFactory) -> None:
     with pytest.raises(SpecError, match=r"'disk0' is on ide, which a microvm does not have; use virtio"):
         vm_factory(machine="microvm", drives=[Drive(size="1M", interface="ide")])

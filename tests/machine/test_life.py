@@ -12,6 +12,7 @@ import pytest
 from pytest_kvm import (
     VM,
     BootTimeout,
+    CommandTimeout,
     Drive,
     GuestPanic,
     LaunchError,
@@ -87,6 +88,49 @@ def test_panic_ends_the_wait(vm: VM) -> None:
         vm.run("true")
     vm.reset()
     assert vm.run("echo alive").stdout == "alive\n"
+
+
+def test_panic_ends_ssh_and_shutdown(vm: VM) -> None:
+    with pytest.raises(GuestPanic):
+        vm.ssh.run("echo c >/proc/sysrq-trigger", timeout=120)
+    with pytest.raises(GuestPanic):
+        vm.wait_for_shutdown(timeout=120)
+    with pytest.raises(GuestPanic):
+        vm.shutdown()
+    assert vm.running
+    assert "panicked" in str(vm.broken)
+
+
+@pytest.mark.vm(image=None)
+def test_crash_is_no_shutdown(vm: VM) -> None:
+    os.kill(vm.pid, signal.SIGSEGV)
+    with pytest.raises(QEMUExited, match="QEMU was killed by SIGSEGV"):
+        vm.wait_for_shutdown()
+    assert "SIGSEGV" in str(vm.broken)
+
+
+def test_qemu_that_does_not_answer(vm_factory: VMFactory) -> None:
+    waiting = ["-chardev", "socket,id=x,path=never.sock,server=on,wait=on"]
+    with pytest.raises(LaunchError, match=r"VM 'vm': QEMU runs, but did not answer within 1 s"):
+        vm_factory(image=None, timeout=1, args=waiting)
+
+
+def test_command_that_never_got_a_lane(vm_factory: VMFactory) -> None:
+    vm = vm_factory(autostart=False)
+    vm.start(wait=False)
+    with pytest.raises(CommandTimeout, match=r"within 0\.1 s and was never started"):
+        vm.run("touch /tmp/ghost", timeout=0.1)
+    assert vm.run("ls /tmp/ghost", check=1).stdout == ""
+
+
+def test_what_is_held_after_the_end(vm_factory: VMFactory) -> None:
+    vm = vm_factory()
+    process = vm.popen("sleep 600")
+    vm.close()
+    with pytest.raises(QEMUExited):
+        process.wait()
+    with pytest.raises(QEMUExited, match="is off"):
+        vm.run("true")
 
 
 def test_qemu_is_killed(vm: VM) -> None:

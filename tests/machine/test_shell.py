@@ -95,10 +95,10 @@ def test_kernel_messages_do_not_mix_in(shared: VM) -> None:
 
 
 def test_ampersand_returns_at_once(shared: VM) -> None:
-    assert shared.run("{ read x </tmp/go; echo late; } & echo now; mkfifo /tmp/go", timeout=30).stdout == "now\n"
+    assert shared.run("mkfifo /tmp/go; { read x </tmp/go; echo late; } & echo now", timeout=30).stdout == "now\n"
     # While the job holds stdout, its output must not become somebody else's.
     assert shared.run("echo go >/tmp/go; echo next").stdout == "next\n"
-    assert shared.run("wait; rm /tmp/go; echo last").stdout == "last\n"
+    assert shared.run("rm /tmp/go; echo last").stdout == "last\n"
 
 
 def test_timeout_kills_the_process_group(shared: VM) -> None:
@@ -151,6 +151,31 @@ def test_popen_signals(shared: VM) -> None:
         sleeping.wait(timeout=0.1)
     assert sleeping.returncode == 128 + signal.SIGKILL
     assert sleeping.communicate() == ("", "Killed\n") or sleeping.communicate() == ("", "")
+
+
+def test_signal_reaches_only_its_command(shared: VM) -> None:
+    ended = shared.popen("true")
+    ended.wait(timeout=30)
+    ended.kill()
+    assert shared.shell is not None
+    job = ended.job
+    job.status = None  # as if its end were on the way
+    shared.shell.signal(job, "KILL")
+    assert shared.run("echo unharmed").stdout == "unharmed\n"
+
+
+def test_paused_guest(shared: VM) -> None:
+    shared.pause()
+    with pytest.raises(CommandTimeout, match=r"within 0\.1 s and could not be killed"):
+        shared.run("echo late", timeout=0.1)
+    shared.resume()
+    assert shared.run("echo next").stdout == "next\n"
+
+
+def test_popen_reads_and_communicates(shared: VM) -> None:
+    process = shared.popen("echo one; echo two; echo three")
+    assert process.stdout.readline() == "one\n"
+    assert process.communicate(timeout=30) == ("two\nthree\n", "")
 
 
 def test_popen_communicate(shared: VM) -> None:

@@ -1,0 +1,142 @@
+"""The console's wire: drained, logged, readable."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pytest_kvm.errors import QEMUExited
+from pytest_kvm.guest import serial as module
+from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.waiting import Deadline, Watch
+
+STAMP = re.compile(rb"^\d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
+
+
+class Wire(NamedTuple):
+    port: SerialPort
+    guest: socket.socket
+    watch: Watch
+
+    def print(self, *pieces: bytes) -> None:
+        """Let the guest print; each piece arrives on its own."""
+        for piece in pieces:
+            before = self.port.received
+            self.guest.sendall(piece)
+            assert self.watch.wait_only(lambda: self.port.received >= before + len(piece), Deadline(10))  # noqa: B023
+
+    def log(self) -> bytes:
+        return self.port.log_path.read_bytes()
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    with ExitStack() as stack:
+        io = IOThread()
+        stack.callback(io.close)
+        watch = Watch()
+        port = SerialPort(io=io, watch=watch, log_path=tmp_path / "console.log")
+        stack.callback(port.close)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        stack.enter_context(theirs)
+        assert not port.open
+        port.attach(ours)
+        yield Wire(port, theirs, watch)
+
+
+def test_what_the_guest_prints_is_read_in_parts(wire: Wire) -> None:
+    wire.print(b"hello\r\n", b"world")
+    assert wire.port.read(4, Deadline(10)) == b"hell"
+    assert wire.port.read(100, Deadline(10)) == b"o\r\nworld"
+    assert wire.port.read(100, Deadline(0)) is None
+
+
+def test_what_is_typed_arrives(wire: Wire) -> None:
+    wire.port.write(b"root\r")
+    assert wire.guest.recv(100) == b"root\r"
+
+
+def test_a_machine_that_goes_off(wire: Wire) -> None:
+    wire.print(b"last words")
+    wire.guest.close()
+    assert wire.watch.wait_only(lambda: not wire.port.open, Deadline(10))
+    assert wire.port.read(100, Deadline(10)) == b"last words"
+    assert wire.port.read(100, Deadline(None)) == b""
+    with pytest.raises(BrokenPipeError, match="the machine is off"):
+        wire.port.write(b"x")
+
+
+def test_a_failure_is_raised_after_the_last_output(wire: Wire) -> None:
+    wire.print(b"last words")
+    wire.watch.fail(lambda: QEMUExited("gone"))
+    assert wire.port.read(100, Deadline(10)) == b"last words"
+    with pytest.raises(QEMUExited, match="gone"):
+        wire.port.read(100, Deadline(None))
+
+
+def test_each_line_of_the_log_has_one_time(wire: Wire) -> None:
+    wire.print(b"one\r\ntw", b"o\r", b"\nthree\n", b"\xff progress\r50%\r", b"end")
+    log = wire.log()
+    assert STAMP.sub(b"", log) == b"one\r\ntwo\r\nthree\n\xff progress\r50%\rend"
+    assert len(STAMP.findall(log)) == 4
+
+
+def test_the_tail_counts_what_was_read_too(wire: Wire) -> None:
+    wire.print(b"".join(b"line %d  \r\n" % number for number in range(30)), b"> ")
+    wire.port.read(1 << 20, Deadline(10))
+    assert wire.port.tail(3) == "line 28\nline 29\n>"
+    assert len(wire.port.tail().splitlines()) == 20
+
+
+def test_since_a_position(wire: Wire) -> None:
+    wire.print(b"before ")
+    position = wire.port.received
+    wire.print(b"after")
+    assert wire.port.since(position) == b"after"
+    assert wire.port.since(0) == b"before after"
+    wire.port.read(9, Deadline(10))
+    assert wire.port.since(position) == b"ter"
+    assert wire.port.since(0) == b"ter"
+    assert wire.port.since(100) == b""
+
+
+def test_nobody_reads_and_nothing_blocks(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_LIMIT", 1000)
+    wire.print(*[b"%06d\n" % number for number in range(300)])
+    assert wire.port.received == 2100
+    unread = wire.port.read(1 << 20, Deadline(10))
+    assert unread is not None
+    assert len(unread) == 1000
+    assert unread.endswith(b"000299\n")
+    assert STAMP.sub(b"", wire.log()).startswith(b"000000\n000001\n")
+
+
+def test_the_log_has_a_limit_and_says_so(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_LIMIT", 10)
+    wire.print(b"12345\n", b"67890\n", b"more\n", b"and more\n")
+    assert STAMP.sub(b"", wire.log()) == b"12345\n67890\n\n[the log ends here: 10 bytes]\n"
+    assert wire.port.read(100, Deadline(10)) == b"12345\n67890\nmore\nand more\n"
+
+
+def test_a_machine_that_is_switched_on_again(wire: Wire) -> None:
+    wire.print(b"first run\n")
+    wire.guest.close()
+    assert wire.watch.wait_only(lambda: not wire.port.open, Deadline(10))
+    position = wire.port.received
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        wire.port.attach(ours)
+        again = wire._replace(guest=theirs)
+        again.print(b"second run\n")
+        assert wire.port.open
+        assert wire.port.since(position) == b"second run\n"
+    assert STAMP.sub(b"", wire.log()) == b"first run\nsecond run\n"
