@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import socket
 from pathlib import Path
@@ -29,7 +30,7 @@ class SerialPort:
         self._unread = bytearray()
         self._received = 0
         self._tail = b""
-        self._log = log_path.open("ab")
+        self._log = log_path.open("ab", buffering=0)
         self._logged = 0
         self._at_line_start = True
         self._connection: socket.socket | None = None
@@ -72,17 +73,30 @@ class SerialPort:
                 self.open = False
             self._watch.notify()
 
+    def drain(self) -> None:
+        """Take, in the I/O thread, what is waiting to be received: the news that follows shall not overtake it."""
+        while self._connection is not None:
+            received = self._received
+            self._receive(self._connection)
+            if self._received == received:
+                return
+
     def _write_log(self, data: bytes) -> None:
         if self._logged > LOG_LIMIT:
             return
+        # Without room for the log the machine goes on; what it prints is still read, and in the tail.
+        with contextlib.suppress(OSError):
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
         stamp = datetime.datetime.now().strftime("%H:%M:%S.%f ").encode()
-        for line in data.splitlines(keepends=True):
-            self._log.write((stamp if self._at_line_start else b"") + line)
-            self._at_line_start = line.endswith(b"\n")
+        lines = data.splitlines(keepends=True)
+        starts = [self._at_line_start, *(line.endswith(b"\n") for line in lines)]
+        self._log.write(b"".join((stamp if start else b"") + line for start, line in zip(starts, lines, strict=False)))
+        self._at_line_start = starts[-1]
         self._logged += len(data)
         if self._logged > LOG_LIMIT:
             self._log.write(f"\n[the log ends here: {LOG_LIMIT} bytes]\n".encode())
-        self._log.flush()
 
     def read(self, size: int, deadline: Deadline) -> bytes | None:
         """Return up to ``size`` unread bytes, b"" when no more can come, None when the deadline came first.

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import AcceleratorUnavailable
+from pytest_kvm.files import write_atomically
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.qemu.binary import QEMUBinary, write_atomically
+from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.process import dying_with_parent
 
 DEVICE = "/dev/kvm"
@@ -52,7 +53,7 @@ def choose(accel: str, binary: QEMUBinary, *, again: bool = False) -> Choice:
     verdict = (None if again and not _node_trouble() else remembered(binary)) or _probe_and_remember(binary)
     if name == "kvm" and verdict.name != "kvm":
         raise AcceleratorUnavailable(
-            f"accel='kvm' was asked for, but {verdict.reason}",
+            f"accel='kvm' was asked for, and does not work here: {verdict.reason.removeprefix('kvm: ')}",
             hint="use accel='auto' to run with TCG (slower) where KVM does not work",
         )
     return verdict
@@ -82,7 +83,7 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
         {key: value for key, value in found.items() if key.startswith(_boot_id())} if isinstance(found, dict) else {}
     )
     entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
-    write_atomically(path, json.dumps(entries))
+    write_atomically(path, json.dumps(entries).encode())
     return verdict
 
 

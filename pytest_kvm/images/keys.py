@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kvm.images.pool import write_atomically
+from pytest_kvm.files import write_atomically
 
 _KIND = b"ssh-ed25519"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_kvm.errors import ImageUnavailable
+from pytest_kvm.files import write_atomically
 from pytest_kvm.images.packages import Package, PackageIndex, UnknownPackage
 
 
@@ -112,16 +113,3 @@ def file_sha256(path: Path) -> str:
     """Return a file's SHA-256 in hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file that others see as a whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(data)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

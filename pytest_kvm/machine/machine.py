@@ -168,9 +168,15 @@ class Machine:
         if event["event"] == "RESET" and self.shell is not None:
             self.shell.lose("the machine was reset")
         elif event["event"] == "GUEST_PANICKED":
+            self._drain_console()
             self.watch.fail(self._panicked)
 
+    def _drain_console(self) -> None:
+        if self.serial is not None:
+            self.serial.drain()
+
     def _on_exit(self, process: QEMUProcess) -> None:
+        self._drain_console()
         if self.shell is not None:
             self.shell.lose("the machine went off")
         self.watch.fail(lambda: self._exited(process))

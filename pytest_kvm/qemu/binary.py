@@ -10,12 +10,12 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_kvm.errors import QEMUNotFound
+from pytest_kvm.files import write_atomically
 
 # Distributions' names, most specific first; Red Hat's qemu-kvm stands in libexec.
 _LIBEXEC = "/usr/libexec/qemu-kvm"
@@ -108,20 +108,8 @@ def _remember(memory: Path | None, path: Path, identity: str, answers: dict[str,
         return
     # Asking again next time is all that follows.
     with contextlib.suppress(OSError):
-        write_atomically(_memory_file(memory, path), json.dumps({**answers, "format": _FORMAT, "identity": identity}))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file at ``path`` by one with ``text``; readers see the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        text = json.dumps({**answers, "format": _FORMAT, "identity": identity})
+        write_atomically(_memory_file(memory, path), text.encode())
 
 
 def _ask(path: Path) -> dict[str, Any]:

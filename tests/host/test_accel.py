@@ -112,7 +112,7 @@ def test_kvm_that_was_demanded_and_does_not_work(place: Place) -> None:
     with pytest.raises(AcceleratorUnavailable) as caught:
         choose("kvm", place.qemu(CRASHES))
     assert str(caught.value).splitlines() == [
-        "accel='kvm' was asked for, but kvm: a probe guest did not run: "
+        "accel='kvm' was asked for, and does not work here: a probe guest did not run: "
         "failed to initialize kvm: Device or resource busy",
         "  use accel='auto' to run with TCG (slower) where KVM does not work",
     ]
@@ -122,7 +122,9 @@ def test_no_device(place: Place) -> None:
     place.device.unlink()
     qemu = place.qemu(WORKS)
     assert choose("auto", qemu) == Choice("tcg", f"kvm: no {place.device}")
-    with pytest.raises(AcceleratorUnavailable, match=f"^accel='kvm' was asked for, but kvm: no {place.device}\n"):
+    with pytest.raises(
+        AcceleratorUnavailable, match=f"^accel='kvm' was asked for, and does not work here: no {place.device}\n"
+    ):
         choose("kvm", qemu)
     assert place.calls() == []
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pytest_kvm.errors import QEMUNotFound
 from pytest_kvm.qemu import binary as module
-from pytest_kvm.qemu.binary import candidates, find_qemu, write_atomically
+from pytest_kvm.qemu.binary import candidates, find_qemu
 from tests.qemu.fakes import ANSWERS, program
 
 
@@ -162,19 +161,3 @@ def test_nothing_is_remembered_of_a_failure(tmp_path: Path) -> None:
     with pytest.raises(QEMUNotFound):
         find_qemu(str(program(tmp_path / "qemu", "exit 1")), memory=memory)
     assert not memory.exists()
-
-
-def test_writing_leaves_no_other_file(tmp_path: Path) -> None:
-    target = tmp_path / "folder" / "file"
-    write_atomically(target, "one")
-    write_atomically(target, "two")
-    assert target.read_text() == "two"
-    assert os.listdir(target.parent) == ["file"]
-
-
-def test_writing_that_fails_leaves_no_other_file(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    with pytest.raises(OSError, match="directory"):
-        write_atomically(target, "one")
-    assert os.listdir(tmp_path) == ["folder"]
