@@ -12,7 +12,7 @@ from typing import Any
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from pytest_kvm.errors import ConsoleTimeout
+from pytest_kvm import errors
 from pytest_kvm.guest.result import CompletedCommand
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.images.image import Image
@@ -27,8 +27,10 @@ PASSWORD_PROMPT = r"[Pp]assword: ?$"
 _READ_SIZE = 1 << 16
 
 
-class _Timeout(ConsoleTimeout, pexpect.TIMEOUT):
-    """A ConsoleTimeout for us, a TIMEOUT for code that knows pexpect."""
+class ConsoleTimeout(errors.ConsoleTimeout, pexpect.TIMEOUT):
+    """The package's ConsoleTimeout, and a TIMEOUT for code that knows pexpect."""
+
+    __module__ = errors.__name__  # reports name the public one
 
 
 class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
@@ -138,7 +140,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         limit = self.timeout if timeout == -1 else timeout
         listed = patterns if isinstance(patterns, list) else [patterns]
         wanted = " or ".join(repr(getattr(pattern, "pattern", pattern)) for pattern in listed)
-        return _Timeout(
+        return ConsoleTimeout(
             f"VM {self._vm!r}: console did not show {wanted} within {limit or 0.0:g} s. Console is at:\n{self.tail()}",
             timeout=limit or 0.0,
         )

@@ -63,6 +63,7 @@ class Machine:
         self._timeout = timeout
         self._verbs = threading.RLock()
         self._run: Run | None = None
+        self._command: list[str] = []
         self._forwards: Forwards | None = None
         self._ssh: SSH | None = None
         self.shell: Shell | None = None
@@ -103,7 +104,7 @@ class Machine:
     @property
     def command(self) -> list[str]:
         """The command line of the last start, empty before the first."""
-        return list(self._run.command) if self._run is not None else []
+        return list(self._command)
 
     @property
     def pid(self) -> int:
@@ -142,6 +143,7 @@ class Machine:
             deadline=deadline,
         )
         self._run = run
+        self._command = run.command
         if self.shell is not None:
             self.shell.use(run.qmp)
         nic = self._plan.nics[0].id if self._plan.nics else None

@@ -28,7 +28,7 @@ _LOCK = re.compile(r'Failed to get (?:shared )?"(?P<kind>[^"]+)" lock')
 
 
 class Run:
-    """QEMU, running, with its QMP session. ``connections`` are our ends of its channels, by name."""
+    """QEMU, running: its ``process``, its ``command`` line, and the session on its ``qmp`` socket."""
 
     def __init__(
         self,
@@ -50,19 +50,24 @@ class Run:
                 name: stack.enter_context(contextlib.closing(Listener(folder / name))) for name in _names(plan)
             }
             plan = _with_descriptors(plan, listeners)
-            connections = {
-                name: listeners[name].connect() for name in listeners if name == "qmp" or not name.endswith(".in")
-            }
+            connections = {name: listener.connect() for name, listener in listeners.items() if not name.endswith(".in")}
             self.command = build(plan, binary)
-            self.process = QEMUProcess(
-                self.command,
-                io=io,
-                watch=watch,
-                stderr_path=folder / "qemu.log",
-                pass_fds=[listener.fileno() for listener in listeners.values()],
-                cwd=folder,
-                on_exit=on_exit,
-            )
+            try:
+                self.process = QEMUProcess(
+                    self.command,
+                    io=io,
+                    watch=watch,
+                    stderr_path=folder / "qemu.log",
+                    pass_fds=[listener.fileno() for listener in listeners.values()],
+                    cwd=folder,
+                    on_exit=on_exit,
+                )
+            except OSError as error:
+                for connection in connections.values():
+                    connection.close()
+                raise LaunchError(
+                    f"VM {self._name!r}: cannot start {binary.path}: {error.strerror}", command=self.command
+                ) from error
         self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
         try:
             attach({name: connection for name, connection in connections.items() if name != "qmp"})

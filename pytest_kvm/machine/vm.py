@@ -175,8 +175,8 @@ class VM(Machine, Runner):
             self._asked_off = False
             began = Deadline(self._patience)
             position = self.serial.received if self.serial is not None else 0
-            self._launch(began)
             try:
+                self._launch(began)
                 if wait:
                     wait_ready(self, self._ready, began, since=position)
             except BaseException:
