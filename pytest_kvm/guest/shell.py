@@ -190,8 +190,7 @@ class Shell(Runner):
             if job.status is None:
                 raise self.lost(process)
             return Ended(job.status, job.out.everything(), job.err.everything())
-        if job.lane is None:
-            self._io.call(self._withdraw, job)
+        if self._io.call(self._withdraw, job):
             return Ended(None, b"", b"", "was never started: the guest's shell was not there to take it")
         # Where the guest does not even answer that, there is nothing more to do than to leave it its lane.
         with contextlib.suppress(ShellLost, OSError):
@@ -214,10 +213,12 @@ class Shell(Runner):
         job = self.start(script_of(command, env=env, cwd=cwd), stdin=stdin)
         return GuestProcess(self, self._io, job, args=script_of(command), text=text)
 
-    def _withdraw(self, job: Job) -> None:
-        """Take back a job that has no lane yet."""
-        if job.task is not None:
-            job.task.cancel()
+    def _withdraw(self, job: Job) -> bool:
+        """Take back a job that has no lane yet; return False when it has one."""
+        if job.lane is not None or job.task is None:
+            return False
+        job.task.cancel()
+        return True
 
     def _retire(self, job: Job) -> None:
         """Give up a lane whose command does not even die: in an uninterruptible sleep, say."""

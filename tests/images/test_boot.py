@@ -25,7 +25,7 @@ LIMIT = 120.0
 def tiny() -> Image:
     """The built-in guest out of the cache, built there by the first who needs it."""
     if shutil.which(QEMU) is None:
-        pytest.skip(f"{QEMU} is not installed")
+        pytest.fail(f"{QEMU} is not installed (tox installs it)")
     return find_image("tiny")
 
 
