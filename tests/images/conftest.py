@@ -23,7 +23,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[FakeArchive]:
     """A signed archive with the suite trixie."""
-    for tool in ("gpg", "gpgv", "dpkg-deb"):
+    for tool in ("gpg", "gpg-agent", "gpgv", "dpkg-deb"):
         if shutil.which(tool) is None:
             pytest.fail(f"{tool} is not installed (tox installs it)")
     # gpg's agent listens on a socket in its home, whose path must be short.
