@@ -104,15 +104,14 @@ class Lane:
         """The guest's end is gone: so is the command that was running in it."""
         self.ready.clear()
         self.epoch = ""
-        job, self.job = self.job, None
-        if job is not None:
-            self._close_input(job)
-            job.give_up(reason)
-        self._resolve("lost")
+        self._drop(reason)
 
     def abandon(self, reason: str) -> None:
         """Let a command that cannot be ended keep the lane."""
         self.suspect = True
+        self._drop(reason)
+
+    def _drop(self, reason: str) -> None:
         job, self.job = self.job, None
         if job is not None:
             self._close_input(job)

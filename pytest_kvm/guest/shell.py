@@ -174,7 +174,7 @@ class Shell(Runner):
 
     def wait(self, job: Job, deadline: Deadline) -> bool:
         """Wait for the end of a job; False when the deadline came first."""
-        return self._watch.wait_for(lambda: job.status is not None or job.lost is not None, deadline)
+        return self._watch.wait_for(lambda: job.ended, deadline)
 
     @property
     def via(self) -> str:

@@ -57,10 +57,8 @@ class SSH(Runner):
     def ready(self, deadline: Deadline) -> bool:
         """Wait until a command has run; return False when the deadline came first."""
         try:
-            with self._lock:
-                if self._client is not None:
-                    self._client.close()
-                self._client = self.connect(timeout=deadline.remaining())
+            self.close()  # from before a reset, say: it would look alive
+            self._connected(deadline.remaining())
             self.run("true", timeout=deadline.remaining())
         except (SSHError, CommandTimeout):
             if deadline.expired:

@@ -50,7 +50,9 @@ def choose(accel: str, binary: QEMUBinary, *, again: bool = False) -> Choice:
     name = accel.partition(",")[0]
     if name not in ("auto", "kvm"):
         return Choice(name)
-    verdict = (None if again and not _node_trouble() else remembered(binary)) or _probe_and_remember(binary)
+    verdict = remembered(binary)
+    if verdict is None or (again and not _node_trouble()):
+        verdict = _probe_and_remember(binary)
     if name == "kvm" and verdict.name != "kvm":
         raise AcceleratorUnavailable(
             f"accel='kvm' was asked for, and does not work here: {verdict.reason.removeprefix('kvm: ')}",
@@ -79,9 +81,8 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         found = {}
-    entries = (
-        {key: value for key, value in found.items() if key.startswith(_boot_id())} if isinstance(found, dict) else {}
-    )
+    boot = _boot_id()
+    entries = {key: value for key, value in found.items() if key.startswith(boot)} if isinstance(found, dict) else {}
     entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
     write_atomically(path, json.dumps(entries).encode())
     return verdict

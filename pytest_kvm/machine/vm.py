@@ -60,10 +60,8 @@ class VM(Machine, Runner):
         timeout: float,
     ) -> None:
         super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
-        self.internet = spec.internet
         self.started: Started | None = None
         self._console: Console | None = None
-        self._ssh: SSH | None = None
 
     # Channels
 
@@ -194,15 +192,10 @@ class VM(Machine, Runner):
         with self._verbs:
             if not self.running:
                 return
-            self._asked_off = True
-            try:
-                if self.shell is not None and self.shell.ready:
-                    self.shell.start("/sbin/poweroff", stdin=False)
-                else:
-                    self.qmp.execute("system_powerdown")
-            except BaseException:
-                self._asked_off = False
-                raise
+            if self.shell is not None and self.shell.ready:
+                self.shell.start("/sbin/poweroff", stdin=False)
+            else:
+                self.qmp.execute("system_powerdown")
             self.wait_for_shutdown(timeout=timeout)
 
     def wait_for_shutdown(self, *, timeout: float = 60.0) -> None:
