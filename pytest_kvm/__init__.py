@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from pytest_kvm.guest.result import CompletedCommand
+    from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.vm import VM
     from pytest_kvm.plugin.factories import VMFactory
     from pytest_kvm.plugin.parametrize import vm_parametrize
@@ -65,6 +66,7 @@ __all__ = [
     "QMPError",
     "SSHError",
     "ShellLost",
+    "Snapshot",
     "SpecError",
     "TeardownError",
     "VMFactory",
@@ -80,6 +82,7 @@ _HOMES = {
     "Drive": "pytest_kvm.spec.drive",
     "FromFixture": "pytest_kvm.spec.reference",
     "Nic": "pytest_kvm.spec.nic",
+    "Snapshot": "pytest_kvm.machine.snapshots",
     "VMFactory": "pytest_kvm.plugin.factories",
     "VMSpec": "pytest_kvm.spec.vm",
     "vm_parametrize": "pytest_kvm.plugin.parametrize",

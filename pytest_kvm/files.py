@@ -1,9 +1,12 @@
-"""How do we write a file that others read meanwhile? As a whole, or not at all."""
+"""How do files get written as a whole or not at all, and copied without their holes?"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,3 +25,48 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+_CHUNK = 1 << 16
+_ZEROS = bytes(_CHUNK)
+
+
+def copy_sparse(source: int, target: int) -> None:
+    """Copy a file's content into an empty one, by their descriptors; what is zero becomes a hole.
+
+    Raises OSError.
+    """
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    position = 0
+    while position < size:
+        try:
+            position = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # holes only, from here on
+                return
+            raise
+        end = os.lseek(source, position, os.SEEK_HOLE)
+        while position < end:
+            chunk = os.pread(source, min(_CHUNK, end - position), position)
+            if not chunk:
+                raise OSError(errno.EIO, "the file became shorter while it was copied")
+            if chunk != _ZEROS[: len(chunk)]:
+                _write(target, chunk, position)
+            position += len(chunk)
+
+
+def _write(target: int, data: bytes, position: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(target, data[written:], position + written)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Yield a descriptor that reads the file, closed at the end of the block; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

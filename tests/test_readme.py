@@ -37,7 +37,7 @@ def test_every_field_and_option_is_there() -> None:
         if field != "name":
             assert f"`{field}`" in README
     for option in Options.__dataclass_fields__:
-        assert f"--kvm-{option}" in README
+        assert f"--kvm-{option.replace('_', '-')}" in README
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

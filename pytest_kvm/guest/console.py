@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import secrets
 import time
@@ -107,6 +108,10 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
 
     def close(self, force: bool = True) -> None:
         """Do nothing: the console closes with the machine."""
+
+    def forget(self) -> None:
+        """Drop what was read and not matched: the machine goes back to an earlier state."""
+        self._buffer, self._before = io.StringIO(), io.StringIO()
 
     def tail(self, lines: int = 20) -> str:
         """Return the last lines that the guest printed, read or not."""

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import secrets
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.guest.stream import Stream
@@ -22,11 +23,11 @@ _CHUNK = 1 << 20
 class Job:
     """A command on its way: ``status`` is None until the guest has answered and all output is here."""
 
-    def __init__(self, script: bytes, *, stdin: bool, watch: Watch) -> None:
+    def __init__(self, script: bytes, *, stdin: bool, watch: Watch, end: str | None = None) -> None:
         self.script = script
         self.watch = watch
         self.stdin = stdin
-        self.end = f"end-{secrets.token_hex(12)}"
+        self.end = end or f"end-{secrets.token_hex(12)}"
         self.out = Stream(self.end.encode() + b"\n", watch)
         self.err = Stream(self.end.encode() + b"\n", watch)
         # Where it runs, and as which command there; None until it has been given a lane.
@@ -42,8 +43,10 @@ class Job:
         self.writer: asyncio.Task[None] | None = None
 
     def give_up(self, reason: str, error: Exception | None = None) -> None:
-        """Nothing will come of it any more."""
+        """Nothing will come of it any more; the first reason stays."""
         with self.watch:
+            if self.ended:
+                return
             self.lost, self.refusal = reason, error
             self.out.abandon()
             self.err.abandon()
@@ -66,6 +69,16 @@ class Job:
         sent = asyncio.get_running_loop().create_future()
         self.input.put_nowait((data, sent))
         await sent
+
+
+@dataclass(frozen=True)
+class SavedLane:
+    """A lane as it was when the machine's state was saved: ``end`` is the mark of a command in flight, or ""."""
+
+    number: int
+    epoch: str
+    count: int
+    end: str = ""
 
 
 class Lane:
@@ -91,6 +104,20 @@ class Lane:
         """Take over the connection to one of the ports."""
         self._sockets[port] = connection
         self._loop.add_reader(connection, self._receive, port, connection)
+
+    def saved(self) -> SavedLane:
+        """Return what a clone of the machine needs to know about the lane."""
+        return SavedLane(self.number, self.epoch, self._id, self.job.end if self.job is not None else "")
+
+    def restore(self, saved: SavedLane) -> None:
+        """The guest's end goes on where it was when the machine's state was saved."""
+        self.epoch, self._id = saved.epoch, saved.count
+        if saved.epoch:
+            self.ready.set()
+        if saved.end:
+            # Nobody waits for it, but the lane is taken until it ends.
+            self.job = Job(b"", stdin=False, watch=self._watch, end=saved.end)
+            self.job.number = saved.count
 
     def close(self) -> None:
         """Close the connections; the command in flight is lost."""

@@ -47,6 +47,31 @@ class SerialPort:
         self.open = True
         asyncio.get_running_loop().add_reader(connection, self._receive, connection)
 
+    def replay(self, transcript: bytes, log: bytes) -> None:
+        """Begin with what a machine printed before this one was cloned from it, as if it arrived now.
+
+        ``log`` is its log, with the times of then.
+        """
+        with self._watch:
+            self._take(transcript)
+            with contextlib.suppress(OSError):
+                self._log.write(log)
+            self._logged += len(log)
+            self._at_line_start = not log or log.endswith(b"\n")
+            self._watch.notify()
+
+    def forget(self) -> None:
+        """Drop what was not read: the machine goes back to an earlier state."""
+        with self._watch:
+            self._unread.clear()
+
+    def _take(self, data: bytes) -> None:
+        self._received += len(data)
+        self._unread += data
+        if len(self._unread) > UNREAD_LIMIT:
+            del self._unread[: len(self._unread) - UNREAD_LIMIT]
+        self._tail = (self._tail + data)[-_TAIL:]
+
     def _detach(self) -> None:
         if self._connection is not None:
             self._io.loop.remove_reader(self._connection)
@@ -62,11 +87,7 @@ class SerialPort:
             data = b""
         with self._watch:
             if data:
-                self._received += len(data)
-                self._unread += data
-                if len(self._unread) > UNREAD_LIMIT:
-                    del self._unread[: len(self._unread) - UNREAD_LIMIT]
-                self._tail = (self._tail + data)[-_TAIL:]
+                self._take(data)
                 self._write_log(data)
             else:
                 self._detach()

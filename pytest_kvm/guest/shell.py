@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, ShellLost
 from pytest_kvm.guest.control import Control
-from pytest_kvm.guest.lane import PORTS, Job, Lane
+from pytest_kvm.guest.lane import PORTS, Job, Lane, SavedLane
 from pytest_kvm.guest.popen import GuestProcess
 from pytest_kvm.guest.result import Command, script_of, shorten
+from pytest_kvm.guest.resume import PORT as RESUME
+from pytest_kvm.guest.resume import Resume
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.qemu.cmdline import MAX_PORTS, port_settings
 from pytest_kvm.qemu.iothread import IOThread
@@ -32,7 +34,7 @@ _KILL_PATIENCE = 5.0
 
 def first_ports() -> list[str]:
     """Return the names, without prefix, of the ports that a machine starts with."""
-    return ["control", *lane_ports(0)]
+    return ["control", RESUME, *lane_ports(0)]
 
 
 def lane_ports(number: int) -> list[str]:
@@ -53,6 +55,7 @@ class Shell(Runner):
         self.user = user
         self._lanes: list[Lane] = []
         self._control: Control
+        self._resume: Resume
         self._growing: asyncio.Lock
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -67,11 +70,16 @@ class Shell(Runner):
     def _attach(self, connections: Mapping[str, socket.socket]) -> None:
         self._growing = asyncio.Lock()
         self._control = Control(connections["control"])
-        lane = Lane(0, folder=self._folder, watch=self._watch)
-        for port, connection in connections.items():
-            if port != "control":
-                lane.attach(port.partition(".")[2], connection)
-        self._lanes = [lane]
+        self._resume = Resume(connections[RESUME])
+        for name, connection in connections.items():
+            number, _, port = name.partition(".")
+            if port:
+                self._lane(int(number)).attach(port, connection)
+
+    def _lane(self, number: int) -> Lane:
+        while len(self._lanes) <= number:
+            self._lanes.append(Lane(len(self._lanes), folder=self._folder, watch=self._watch))
+        return self._lanes[number]
 
     @property
     def ready(self) -> bool:
@@ -93,8 +101,54 @@ class Shell(Runner):
             for lane in self._lanes:
                 lane.close()
             self._control.close()
+            self._resume.close()
         for task in self._jobs:
             task.cancel()
+
+    # Clones
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[list[SavedLane]]:
+        """Begin no command inside the block, in which the machine's state is saved; yields what a clone must know.
+
+        Raises ShellLost when a command is on its way that the guest does not take.
+        """
+        lanes = self._io.run(self._hold())
+        try:
+            yield lanes
+        finally:
+            self._io.call(self._growing.release)
+
+    async def _hold(self) -> list[SavedLane]:
+        await self._growing.acquire()
+        try:
+            for lane in self._lanes:
+                while lane.job is not None and not lane.job.number:
+                    await asyncio.sleep(0)
+                if lane.job is not None:
+                    # What is still in a socket would be in no clone: wait until the command runs.
+                    await self._control.ask(f"signal 0 {lane.number} {lane.job.number}")
+            return [lane.saved() for lane in self._lanes]
+        except BaseException:
+            self._growing.release()
+            raise
+
+    def resume(self, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
+        """Go on where the machine was when its state was saved, with the time of day and random numbers of its own.
+
+        Raises TimeoutError when the guest does not answer.
+        """
+        self._io.run(asyncio.wait_for(self._resumed(lanes), deadline.remaining()))
+
+    async def _resumed(self, lanes: Iterable[SavedLane]) -> None:
+        for saved in lanes:
+            self._lane(saved.number).restore(saved)
+        await self._resume.repair()
+
+    @property
+    def ports(self) -> list[str]:
+        """The names, without prefix, of all ports that there are, in the order in which they were made."""
+        return [*first_ports(), *(port for lane in self._lanes[1:] for port in lane_ports(lane.number))]
 
     # Lanes. In the I/O thread.
 

@@ -15,7 +15,9 @@ class Image:
     our virtio-serial ports; ``user`` is as whom they run. ``ssh_key`` is the private key that the guest's SSH server
     accepts for ``ssh_user``, ``ssh_host_key`` the public key (``ssh-ed25519 AAAA…``) by which it is known.
     ``login`` and ``password`` open a console session, which then shows ``prompt`` (a regular expression).
-    ``ready`` is the default of the marker's field.
+    ``ready`` is the default of the marker's field. ``resume`` are commands that each clone of a booted machine runs
+    before it is handed out, such as those that make a machine-id of its own; without our shell they also have to set
+    the clock (``{now}`` in them is the time in seconds since 1970) and feed the random number generator.
     """
 
     name: str
@@ -33,3 +35,4 @@ class Image:
     password: str | None = None
     prompt: str = r"[$#] "
     ready: str = "none"
+    resume: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from pytest_kvm.images.deb import members
 from pytest_kvm.images.initramfs import Initramfs
 from pytest_kvm.images.keys import Keys
 from pytest_kvm.images.modules import module_name, select
+from pytest_kvm.images.programs import programs
 
 _HERE = Path(__file__).parent
 _BUSYBOX = "usr/bin/busybox"
@@ -37,7 +38,8 @@ class Guest:
 def scripts() -> dict[str, bytes]:
     """Return the files that we put into the guest, by their path in it."""
     root = _HERE / "rootfs"
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return files | programs()
 
 
 def module_names() -> list[str]:
@@ -71,7 +73,7 @@ def assemble(kernel: Sequence[Path], userland: Sequence[Path], keys: Keys, scrat
     tree.character_device("dev/console", 5, 1)
     _add_userland(tree, userland)
     for path, content in scripts().items():
-        tree.file(path, content, 0o755 if content.startswith(b"#!") else 0o644)
+        tree.file(path, content, 0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644)
     for verb in ("poweroff", "reboot", "halt"):
         tree.symlink(f"sbin/{verb}", "/lib/kvm/power")
     tree.directory("root", 0o700)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,20 +17,30 @@ from pytest_kvm.spec.vm import VMSpec
 
 # docs/interop/qcow2.txt in QEMU's source.
 _QCOW2_MAGIC = b"QFI\xfb"
+# Beside each disk of a saved machine: an empty overlay on it, which a clone copies.
+EMPTY = ".empty"
 
 
-def prepare(drives: Sequence[PlannedDrive], folder: Path, binary: QEMUBinary) -> list[tuple[PlannedDrive, DriveFile]]:
+def prepare(
+    drives: Sequence[PlannedDrive], folder: Path, binary: QEMUBinary, *, saved: Path | None = None
+) -> list[tuple[PlannedDrive, DriveFile]]:
     """Make the files that the drives need in ``folder`` and return what QEMU opens for each.
 
     A file of the user's gets an overlay, unless ``snapshot=False`` (it is opened for writing, and QEMU locks it) or
-    ``readonly=True``. They live as long as the machine, over all its starts. Raises SpecError for a file that is
-    missing, HostError when qemu-img is.
+    ``readonly=True``. Disks of a ``saved`` machine go on as they are in its folder. They live as long as the machine,
+    over all its starts. Raises SpecError for a file that is missing, HostError when qemu-img is, OSError.
     """
-    return [(planned, _prepare(planned, folder, binary)) for planned in drives]
+    return [(planned, _prepare(planned, folder, binary, saved)) for planned in drives]
 
 
-def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFile:
+def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary, saved: Path | None) -> DriveFile:
     drive = planned.drive
+    empty = saved / (planned.id + EMPTY) if saved is not None else None
+    if empty is not None and empty.exists():
+        overlay = folder / f"{planned.id}.qcow2"
+        shutil.copyfile(empty, overlay)
+        overlay.chmod(0o600)
+        return DriveFile(overlay, "qcow2")
     if drive.file is None:
         return _fresh(planned, folder, binary)
     path = Path(drive.file)
@@ -88,8 +99,20 @@ def check_files(spec: VMSpec) -> None:
         raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
+def create_overlay(
+    planned: PlannedDrive, binary: QEMUBinary, *, size_of: Path, base: Path, format_: str, at: Path
+) -> None:
+    """Make an overlay on ``base``, which need not be there yet, as large as the disk in ``size_of``."""
+    info = json.loads(_qemu_img(planned, binary, "info", "--output=json", "-f", format_, str(size_of)))
+    _create(planned, binary, "-u", "-f", "qcow2", "-F", format_, "-b", str(base), str(at), str(info["virtual-size"]))
+
+
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
-    """Run ``qemu-img create``; raises SpecError when it refuses, HostError when it is not there."""
+    _qemu_img(planned, binary, "create", "-q", *arguments)
+
+
+def _qemu_img(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> str:
+    """Run ``qemu-img``, return what it prints; raises SpecError when it refuses, HostError when it is not there."""
     beside = binary.path.resolve().parent / "qemu-img"
     program = str(beside) if beside.exists() else shutil.which("qemu-img")
     if program is None:
@@ -98,7 +121,7 @@ def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
             hint="install it with 'pytest-kvm doctor --install'",
         )
     result = subprocess.run(
-        [program, "create", "-q", *arguments],
+        [program, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -109,3 +132,4 @@ def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
         raise SpecError(
             f"{planned.drive!r}: qemu-img refuses: {result.stderr.strip()}", keyword="drives", value=planned.drive
         )
+    return result.stdout

@@ -32,7 +32,7 @@ from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
-    pass
+    from pytest_kvm.machine.snapshots import Snapshot
 
 
 class Machine:
@@ -68,6 +68,8 @@ class Machine:
         self._ssh: SSH | None = None
         self.shell: Shell | None = None
         self.serial: SerialPort | None = None
+        # They end with the machine.
+        self._snapshots: list[Snapshot] = []
         # What ends the machine is asked for: not a failure of QEMU's.
         self._asked_off = False
         self._closed = False
@@ -128,11 +130,17 @@ class Machine:
             return self.spec.ready
         return self._image.ready if self._image is not None else "none"
 
-    def _launch(self, deadline: Deadline) -> None:
+    def _revive(self) -> None:
+        """End what is left of an earlier run: another one begins."""
+        self._end_run()
+        self.watch.reset()
+        self._asked_off = False
+
+    def _launch(self, deadline: Deadline, plan: Plan | None = None) -> None:
         self._run = None
         self._forwards = None
         run = Run(
-            self._plan,
+            plan or self._plan,
             self._binary,
             folder=self._folder,
             io=self._io,
@@ -230,6 +238,8 @@ class Machine:
             try:
                 with contextlib.ExitStack() as stack:
                     stack.callback(remove_run_dir, self._folder)
+                    for snapshot in self._snapshots:
+                        stack.callback(snapshot.close)
                     if self.serial is not None:
                         stack.callback(self.serial.close)
                     stack.callback(self._end_run)

@@ -58,7 +58,7 @@ class Run:
                     io=io,
                     watch=watch,
                     stderr_path=folder / "qemu.log",
-                    pass_fds=[listener.fileno() for listener in listeners.values()],
+                    pass_fds=[*(listener.fileno() for listener in listeners.values()), *_inherited(plan)],
                     cwd=folder,
                     on_exit=on_exit,
                 )
@@ -126,6 +126,11 @@ class Run:
 def _names(plan: Plan) -> list[str]:
     channels = [plan.qmp, *([plan.console] if plan.console else []), *(channel for _, channel in plan.ports)]
     return [channel.id.removeprefix("shell-") for channel in channels]
+
+
+def _inherited(plan: Plan) -> list[int]:
+    ram = plan.ram.descriptor if plan.ram is not None else None
+    return [*plan.inherited, *([] if ram is None else [ram])]
 
 
 def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DEFAULT_TEMPLATE_LIMIT = 4 << 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -11,9 +13,11 @@ class Settings:
 
     ``qemu`` is a path or name of the QEMU binary (None: look for one), ``offline`` forbids downloads, ``archive`` is
     the package archive that the built-in guest is made from (None: apt's own), ``keyring`` what verifies it.
+    ``template_limit`` is how much the templates may take together, in bytes.
     """
 
     qemu: str | None = None
     offline: bool = False
     archive: str | None = None
     keyring: str | None = None
+    template_limit: int = DEFAULT_TEMPLATE_LIMIT

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from pytest_kvm.images.image import Image
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.machine.snapshots import Snapshot, take
+from pytest_kvm.machine.starting import Origin, Started, boot
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
@@ -30,15 +31,6 @@ from pytest_kvm.waiting import Deadline
 if TYPE_CHECKING:
     from pytest_kvm.guest.console import Console
     from pytest_kvm.guest.popen import GuestProcess
-
-
-@dataclass(frozen=True)
-class Started:
-    """How the machine came up: ``kind`` is ``boot``, ``seconds`` from QEMU's start until it was ready."""
-
-    kind: str
-    seconds: float
-    reason: str = ""
 
 
 class VM(Machine, Runner):
@@ -58,9 +50,12 @@ class VM(Machine, Runner):
         folder: Path,
         io: IOThread,
         timeout: float,
+        origin: Origin,
     ) -> None:
         super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
         self.started: Started | None = None
+        # What its first start begins with; None after that.
+        self.origin: Origin | None = origin
         self._console: Console | None = None
 
     # Channels
@@ -161,27 +156,58 @@ class VM(Machine, Runner):
     def start(self, *, wait: bool = True) -> None:
         """Switch the machine on, with the disks as they were; does nothing when it is on.
 
-        Returns when it is ready (``wait=False``: when QEMU runs). Raises LaunchError or BootTimeout; then it is off.
+        The first start is a boot, or the clone of a machine that was booted before, as ``started`` says; all others are
+        boots. Returns when it is ready (``wait=False``: when QEMU runs). Raises LaunchError or BootTimeout; then it is
+        off.
         """
         with self._verbs:
             if self._closed:
                 raise MachineError(f"VM {self.name!r} has ended with its fixture")
             if self.running:
                 return
-            self._end_run()
-            self.watch.reset()
-            self._asked_off = False
-            began = Deadline(self._patience)
-            position = self.serial.received if self.serial is not None else 0
             try:
-                self._launch(began)
-                if wait:
-                    wait_ready(self, self._ready, began, since=position)
+                self.started = self.origin.start(self, wait=wait) if self.origin is not None else boot(self, wait=wait)
             except BaseException:
                 self._asked_off = True
                 self._end_run()
                 raise
-            self.started = Started("boot", self._patience - (began.remaining() or 0.0))
+            self.origin = None
+
+    def snapshot(self) -> Snapshot:
+        """Save memory, devices and disks of the running machine, which goes on; for ``restore`` and for further ones.
+
+        What its console shows and commands that are running belong to it; network connections are lost in clones.
+        Raises SpecError for what cannot be part of a snapshot, MachineError when QEMU or the disk refuses.
+        """
+        with self._verbs:
+            taken = take(self)
+            self._snapshots.append(taken)
+            return taken
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the machine back to where it was, on or off as it is now; ``vm`` and its channels stay usable.
+
+        The time of day and random numbers are new, as in every clone. Raises SpecError for a snapshot of a machine that
+        was declared otherwise, MachineError when it does not succeed; then the machine is off.
+        """
+        with self._verbs:
+            if not snapshot.fits(self.spec):
+                raise SpecError(
+                    f"VM {self.name!r}: the snapshot is of VM {snapshot.spec.name!r}, which was declared otherwise"
+                )
+            if self.shell is not None:
+                self.shell.lose("the machine was put back to a snapshot")
+            self._revive()
+            if self._console is not None:
+                self._console.forget()
+            if self.serial is not None:
+                self.serial.forget()
+            try:
+                self.started = snapshot.start(self, replay=False)
+            except BaseException:
+                self._asked_off = True
+                self._end_run()
+                raise
 
     def shutdown(self, *, timeout: float = 60.0) -> None:
         """Ask the guest to power off, and wait until it has; does nothing when the machine is off.

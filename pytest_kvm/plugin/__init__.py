@@ -2,6 +2,7 @@
 
 from pytest_kvm.plugin.fixtures import (
     _vm_pool,
+    _vm_start,
     vm,
     vm_defaults,
     vm_factory,
@@ -19,6 +20,7 @@ from pytest_kvm.plugin.hooks import (
     pytest_make_collect_report,
     pytest_report_header,
     pytest_runtest_call,
+    pytest_runtest_protocol,
     pytest_runtest_setup,
     pytest_runtest_teardown,
     pytest_sessionfinish,
@@ -26,6 +28,7 @@ from pytest_kvm.plugin.hooks import (
 
 __all__ = [
     "_vm_pool",
+    "_vm_start",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
@@ -35,6 +38,7 @@ __all__ = [
     "pytest_make_collect_report",
     "pytest_report_header",
     "pytest_runtest_call",
+    "pytest_runtest_protocol",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",
     "pytest_sessionfinish",

@@ -22,7 +22,7 @@ def check_declaration(item: pytest.Item, fixtures: frozenset[str]) -> None:
     if not fixtures & MARKED_FIXTURES and own_marks(item):
         _without_fixture(item, fixtures)
     declared = names(levels)
-    if len(declared) > 1 and "vm" in fixtures and _is_ours(item, "vm") and _is_ours(item, "vm_specs"):
+    if len(declared) > 1 and "vm" in fixtures and is_ours(item, "vm") and is_ours(item, "vm_specs"):
         raise two_machines(declared)
     _check_defaults(item)
 
@@ -68,7 +68,7 @@ def _may_request(item: pytest.Item) -> bool:
     )
 
 
-def _is_ours(item: pytest.Item, fixture: str) -> bool:
+def is_ours(item: pytest.Item, fixture: str) -> bool:
     """Return whether the test sees our fixture of this name, rather than one that overrides it."""
     info = getattr(item, "_fixtureinfo", None)
     definitions = info.name2fixturedefs.get(fixture, ()) if info is not None else ()

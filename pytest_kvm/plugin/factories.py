@@ -13,33 +13,42 @@ from pytest_kvm.spec.vm import VMSpec
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.launcher import Launcher
+    from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.vm import VM
 
 
 class VMFactory(Protocol):
     """The type of the fixtures ``vm_factory`` and ``vm_session_factory``."""
 
-    def __call__(self, name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+    def __call__(
+        self, name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]
+    ) -> VM:
         """Return a new machine, ready unless ``autostart=False``.
 
-        ``name`` is the machine's (default: ``vm``, ``vm2`` …); ``fields`` are those of the marker. May be
-        called from several threads. Raises SpecError, HostError, and MachineError when the machine does not
+        ``name`` is the machine's (default: ``vm``, ``vm2`` …); ``fields`` are those of the marker. With a
+        ``snapshot`` the machine begins where that was taken, is what that machine was, whatever markers say, and
+        only ``hostfwd``, ``internet``, ``timeout`` and ``autostart`` may be given. May be called from several
+        threads. Raises SpecError, HostError, and MachineError when the machine does not
         come up.
         """
         ...
 
 
 class Pool:
-    """The machines of one scope: made one by one, also from threads, and closed together."""
+    """The machines of one scope: made one by one, also from threads, and closed together.
 
-    def __init__(self, launcher: Callable[[], Launcher]) -> None:
+    ``start`` is how those begin that leave it open (None: as they say).
+    """
+
+    def __init__(self, launcher: Callable[[], Launcher], *, start: str | None = None) -> None:
         self._launcher = launcher
+        self._start = start
         self._machines: list[VM] = []
         self._names: set[str] = set()
         self._closed = False
         self._lock = threading.Lock()
 
-    def create(self, spec: VMSpec) -> VM:
+    def create(self, spec: VMSpec, snapshot: Snapshot | None = None) -> VM:
         """Return a new machine; raises SpecError when its name is taken or a file does not exist."""
         with self._lock:
             if spec.name in self._names:
@@ -49,9 +58,9 @@ class Pool:
                     value=spec.name,
                 )
             self._names.add(spec.name)
-        return self._create(spec)
+        return self._create(spec, snapshot)
 
-    def create_next(self, spec: VMSpec) -> VM:
+    def create_next(self, spec: VMSpec, snapshot: Snapshot | None = None) -> VM:
         """Return a new machine, named after the spec, with a number when that name is taken."""
         with self._lock:
             name, number = spec.name, 1
@@ -59,11 +68,13 @@ class Pool:
                 number += 1
                 name = f"{spec.name}{number}"
             self._names.add(name)
-        return self._create(spec.replace(name=name))
+        return self._create(spec.replace(name=name), snapshot)
 
-    def _create(self, spec: VMSpec) -> VM:
+    def _create(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
+        if self._start is not None and spec.start == "auto" and snapshot is None:
+            spec = spec.replace(start=self._start)
         try:
-            vm = self._launcher().create(spec)
+            vm = self._launcher().create(spec, snapshot)
         except BaseException:
             with self._lock:
                 self._names.discard(spec.name)

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_kvm.plugin.options import OPTIONS, default_spec
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
+from pytest_kvm.plugin.starting import variant_of
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
@@ -26,6 +27,12 @@ def vm_defaults(pytestconfig: pytest.Config) -> VMSpec:
     return default_spec(pytestconfig.stash[OPTIONS])
 
 
+@pytest.fixture(scope="session")
+def _vm_start(request: pytest.FixtureRequest) -> str | None:
+    """How the machines begin that leave it open; tests run once for each with --kvm-start=both."""
+    return variant_of(request)
+
+
 @pytest.fixture
 def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, VMSpec]:
     """What the test's markers ask for: a VMSpec for each declared machine, by its name."""
@@ -35,11 +42,11 @@ def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, V
 
 
 @pytest.fixture
-def _vm_pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
+def _vm_pool(pytestconfig: pytest.Config, _vm_start: str | None) -> Iterator[Pool]:
     """The machines of one test."""
     from pytest_kvm.plugin.making import new_pool
 
-    pool = new_pool(pytestconfig)
+    pool = new_pool(pytestconfig, _vm_start)
     yield pool
     pool.close()
 
@@ -53,7 +60,7 @@ def vms(vm_specs: Mapping[str, VMSpec], _vm_pool: Pool) -> Mapping[str, VM]:
 
 
 @pytest.fixture
-def vm(request: pytest.FixtureRequest, vm_specs: Mapping[str, VMSpec]) -> VM:
+def vm(request: pytest.FixtureRequest, vm_specs: Mapping[str, VMSpec], _vm_start: str | None) -> VM:
     """A virtual machine for this test alone, as its vm markers declare it."""
     if len(vm_specs) != 1:
         from pytest_kvm.plugin.declaration import two_machines
@@ -78,11 +85,13 @@ def vm_factory(
 
 
 @pytest.fixture(scope="session")
-def vm_session_factory(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> Iterator[VMFactory]:
+def vm_session_factory(
+    request: pytest.FixtureRequest, vm_defaults: VMSpec, _vm_start: str | None
+) -> Iterator[VMFactory]:
     """A function that makes machines for the whole session; markers do not reach them."""
     from pytest_kvm.plugin.making import factory_for_session, new_pool
 
-    pool = new_pool(request.config)
+    pool = new_pool(request.config, _vm_start)
     yield factory_for_session(request, vm_defaults, pool)
     request.config.stash[SESSION_MACHINES].clear()
     pool.close()

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import close_launcher
@@ -13,6 +14,7 @@ from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
 from pytest_kvm.plugin.outcome import check_use, note_use, told
 from pytest_kvm.plugin.parametrize import parametrize
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
+from pytest_kvm.plugin.starting import run_both
 from pytest_kvm.spec.postponing import postponing
 
 # pytest shows no frame of this module in tracebacks: these wrappers are around everybody's fixtures and tests.
@@ -22,7 +24,8 @@ __tracebackhide__ = True
 # than all the rest.
 FIELDS = (
     "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
-    "hostfwd=, internet=, devices=, extras=, autostart=, ready=, timeout=, args="
+    "hostfwd=, internet=, devices=, extras=, autostart=, ready=, timeout=, "
+    "start=, args="
 )
 MARKERS = (
     f"vm(name, *, {FIELDS}): a virtual machine for the test. Without a name the fields hold for all "
@@ -58,8 +61,9 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Apply vm_parametrize."""
+    """Apply vm_parametrize and --kvm-start=both."""
     parametrize(metafunc)
+    run_both(metafunc)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -87,6 +91,12 @@ def pytest_fixture_setup(
         running.pop()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Remember which test comes next."""
+    item.stash[NEXT] = nextitem
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Hand over no broken machine; tell errors as what they are."""
@@ -97,7 +107,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Tell errors as what they are."""
+    """Tell errors as what they are; meanwhile, make the next test's machine."""
+    prepare_next(item)
     with told(item, setup=False):
         yield
     check_use(item)

@@ -20,11 +20,16 @@ def launcher_of(config: pytest.Config) -> Launcher:
     """Return the launcher of this pytest process."""
     if LAUNCHER not in config.stash:
         from pytest_kvm.machine.launcher import Launcher
-        from pytest_kvm.machine.settings import Settings
+        from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT, Settings
 
         options = config.stash[OPTIONS]
+        limit = options.template_limit
         settings = Settings(
-            qemu=options.qemu, offline=options.offline, archive=options.archive, keyring=options.keyring
+            qemu=options.qemu,
+            offline=options.offline,
+            archive=options.archive,
+            keyring=options.keyring,
+            template_limit=DEFAULT_TEMPLATE_LIMIT if limit is None else limit,
         )
         config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=_reporter(config))
     return config.stash[LAUNCHER]

@@ -14,22 +14,29 @@ from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.spec.fields import VMFields
-from pytest_kvm.spec.merge import layer_of, layers_for, merge, merge_layers
+from pytest_kvm.spec.merge import Layer, layer_of, layers_for, merge, merge_layers
 from pytest_kvm.spec.vm import VMSpec, from_folder
-from pytest_kvm.spec.wording import shown
+from pytest_kvm.spec.wording import listed, shown
 
 if TYPE_CHECKING:
+    from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.vm import VM
 
+# The session's, once a test has needed them.
+DEFAULTS = pytest.StashKey[VMSpec]()
+# What a machine may have otherwise than the one whose snapshot it begins with.
+BESIDE_SNAPSHOT = ("hostfwd", "internet", "timeout", "autostart")
 
-def new_pool(config: pytest.Config) -> Pool:
-    """Return an empty pool."""
-    return Pool(partial(launcher_of, config))
+
+def new_pool(config: pytest.Config, start: str | None) -> Pool:
+    """Return an empty pool; ``start`` is how machines begin that leave it open (None: as they say)."""
+    return Pool(partial(launcher_of, config), start=start)
 
 
 def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:
     """Return what the test's markers ask for, by the machines' names."""
-    return merge(checked_defaults(defaults, request), levels_of(request.node), lookup_of(request))
+    base = request.config.stash[DEFAULTS] = checked_defaults(defaults, request)
+    return merge(base, levels_of(request.node), lookup_of(request))
 
 
 def make_declared(specs: Mapping[str, VMSpec], pool: Pool) -> dict[str, VM]:
@@ -44,8 +51,10 @@ def factory_for_test(
     levels, lookup = levels_of(request.node), lookup_of(request)
     base = checked_defaults(defaults, request)
 
-    def make(name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+    def make(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
         layer = layer_of([] if name is None else [name], fields, request.path.parent)
+        if snapshot is not None:
+            return _from_snapshot(pool, snapshot, layer, lookup)
         if layer.name is not None and layer.name in specs:
             return pool.create(merge_layers(specs[layer.name], [layer], lookup))
         return _made(pool, merge_layers(base, [*layers_for(None, levels), layer], lookup), layer.name)
@@ -58,17 +67,34 @@ def factory_for_session(request: pytest.FixtureRequest, defaults: object, pool: 
     lookup, machines = lookup_of(request), request.config.stash[SESSION_MACHINES]
     base = checked_defaults(defaults, request)
 
-    def make(name: str | None = None, /, **fields: Unpack[VMFields]) -> VM:
+    def make(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
         layer = layer_of([] if name is None else [name], fields, request.config.rootpath)
-        vm = _made(pool, merge_layers(base, [layer], lookup), layer.name)
+        if snapshot is not None:
+            vm = _from_snapshot(pool, snapshot, layer, lookup)
+        else:
+            vm = _made(pool, merge_layers(base, [layer], lookup), layer.name)
         machines.add(vm)
         return vm
 
     return make
 
 
-def _made(pool: Pool, spec: VMSpec, name: str | None) -> VM:
-    return pool.create_next(spec) if name is None else pool.create(spec.replace(name=name))
+def _made(pool: Pool, spec: VMSpec, name: str | None, snapshot: Snapshot | None = None) -> VM:
+    if name is None:
+        return pool.create_next(spec, snapshot)
+    return pool.create(spec.replace(name=name), snapshot)
+
+
+def _from_snapshot(pool: Pool, snapshot: Snapshot, layer: Layer, lookup: Callable[[str], object]) -> VM:
+    """Make a machine that is what the snapshot's was, but for what may differ. Raises SpecError for all else."""
+    given = [field for field in layer.fields if field not in BESIDE_SNAPSHOT]
+    if given:
+        raise SpecError(
+            f"vm({given[0]}=…, snapshot=…): a snapshot's machine is what it was; "
+            f"only {listed(BESIDE_SNAPSHOT)} can be given beside it",
+            keyword=given[0],
+        )
+    return _made(pool, merge_layers(snapshot.spec, [layer], lookup), layer.name, snapshot)
 
 
 def checked_defaults(defaults: object, request: pytest.FixtureRequest) -> VMSpec:

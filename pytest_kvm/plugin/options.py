@@ -24,9 +24,14 @@ HELP = {
     "image": "default image: a name of the catalogue (default: tiny) or a path",
     "qemu": "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm)",
     "timeout": f"seconds until a machine must be ready (default: {DEFAULT_TIMEOUT:g})",
+    "start": "how machines begin: auto (the default: as clones of a booted one where that is possible), boot, clone, "
+    "or both, one after the other",
+    "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
     "archive": "package archive that the built-in guest is made from (default: apt's own)",
     "keyring": "file with the keys that verify --kvm-archive",
 }
+METAVARS = {"start": "HOW", "template-limit": "SIZE"}
+BOTH = "both"
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
@@ -41,6 +46,8 @@ class Options:
     image: str | os.PathLike[str] = "tiny"
     qemu: str | None = None
     timeout: float = DEFAULT_TIMEOUT
+    start: str = "auto"
+    template_limit: int | None = None
     archive: str | None = None
     keyring: str | None = None
     strict: bool = False
@@ -50,12 +57,17 @@ class Options:
 OPTIONS = pytest.StashKey[Options]()
 
 
+def ini_name(name: str) -> str:
+    """Return the name of an option's twin in the ini file, which is that of its value, too."""
+    return f"kvm_{name.replace('-', '_')}"
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Add each option and its ini twin."""
     group = parser.getgroup("kvm", "virtual machines (pytest-kvm)")
     for name, text in HELP.items():
-        group.addoption(f"--kvm-{name}", metavar=name.upper(), default=None, help=text)
-        parser.addini(f"kvm_{name}", text, default=None)
+        group.addoption(f"--kvm-{name}", metavar=METAVARS.get(name, name.upper()), default=None, help=text)
+        parser.addini(ini_name(name), text, default=None)
     for name, text in FLAGS.items():
         group.addoption(f"--kvm-{name}", action="store_true", default=None, help=text)
         parser.addini(f"kvm_{name}", text, type="bool", default=False)
@@ -69,6 +81,8 @@ def read_options(config: pytest.Config) -> Options:
             image=_read(config, "image", _image) or "tiny",
             qemu=_read(config, "qemu", _qemu),
             timeout=_read(config, "timeout", _timeout) or DEFAULT_TIMEOUT,
+            start=_read(config, "start", _start) or "auto",
+            template_limit=_read(config, "template-limit", _size),
             archive=_read(config, "archive", _archive),
             keyring=_read(config, "keyring", _file),
             strict=_flag(config, "strict"),
@@ -82,14 +96,14 @@ def default_spec(options: Options) -> VMSpec:
     """Return the spec that options and ini give."""
     from pytest_kvm.spec.vm import VMSpec
 
-    return VMSpec(accel=options.accel, image=options.image)
+    return VMSpec(accel=options.accel, image=options.image, start="auto" if options.start == BOTH else options.start)
 
 
 def _read(config: pytest.Config, name: str, read: Callable[[str, Path], Value]) -> Value | None:
     """Return the option, else its ini twin, as ``read(text, folder)`` makes it; None: neither is given."""
-    text, subject, folder = config.getoption(f"kvm_{name}"), f"--kvm-{name}=", config.invocation_params.dir
+    text, subject, folder = config.getoption(ini_name(name)), f"--kvm-{name}=", config.invocation_params.dir
     if text is None:
-        text, subject, folder = config.getini(f"kvm_{name}"), f"ini option kvm_{name} = ", config.rootpath
+        text, subject, folder = config.getini(ini_name(name)), f"ini option {ini_name(name)} = ", config.rootpath
     if text is None or text == "":
         return None
     from pytest_kvm.spec.wording import about  # only given options are checked
@@ -137,6 +151,20 @@ def _timeout(text: str, _: Path) -> float:
         raise expected("a number of seconds, more than 0", text) from None
     seconds(value)
     return value
+
+
+def _start(text: str, _: Path) -> str:
+    from pytest_kvm.spec.fields import START
+    from pytest_kvm.spec.values import one_of
+
+    one_of(*START, BOTH)(text)
+    return text
+
+
+def _size(text: str, _: Path) -> int:
+    from pytest_kvm.spec.size import read_size
+
+    return 0 if text == "0" else read_size(text)
 
 
 def _archive(text: str, _: Path) -> str:

@@ -19,12 +19,15 @@ from pytest_kvm.files import write_atomically
 
 # Distributions' names, most specific first; Red Hat's qemu-kvm stands in libexec.
 _LIBEXEC = "/usr/libexec/qemu-kvm"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class QEMUBinary:
-    """A QEMU system emulator: ``version`` as numbers, ``version_text`` as QEMU prints it, ``devices`` it knows."""
+    """A QEMU system emulator: ``version`` as numbers, ``version_text`` as QEMU prints it, ``devices`` it knows.
+
+    ``data`` are the directories where it looks for firmware.
+    """
 
     path: Path
     version: tuple[int, ...]
@@ -32,6 +35,7 @@ class QEMUBinary:
     devices: frozenset[str]
     machines: frozenset[str]
     sandbox: bool
+    data: tuple[Path, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -63,6 +67,7 @@ def find_qemu(name: str | None = None, *, memory: Path | None = None) -> QEMUBin
         devices=frozenset(answers["devices"]),
         machines=frozenset(answers["machines"]),
         sandbox=answers["sandbox"],
+        data=tuple(Path(directory) for directory in answers["data"]),
     )
 
 
@@ -127,6 +132,7 @@ def _ask(path: Path) -> dict[str, Any]:
         "machines": re.findall(r"^(\S+)  ", _run(path, "-machine", "help"), re.MULTILINE),
         # Built without seccomp, QEMU knows no such option.
         "sandbox": "-sandbox" in _run(path, "-help"),
+        "data": _run(path, "-L", "help").splitlines(),
     }
 
 

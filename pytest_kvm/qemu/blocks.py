@@ -27,13 +27,15 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
     if "floppy" in interfaces and kind == "q35":
         yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
     for planned, file in plan.drives:
-        yield from ("-blockdev", _node(planned, file))
-        yield from ("-device", _device(planned, kind))
+        yield from ("-blockdev", json.dumps(node(planned, file)))
+        driver, settings = device(planned, kind)
+        yield from ("-device", option(driver, settings))
 
 
-def _node(planned: PlannedDrive, file: DriveFile) -> str:
+def node(planned: PlannedDrive, file: DriveFile) -> dict[str, object]:
+    """Return the drive's block node, as ``-blockdev`` and QMP's ``blockdev-add`` take it."""
     cache = planned.drive.cache
-    node: dict[str, object] = {
+    made: dict[str, object] = {
         "node-name": planned.id,
         "driver": file.format,
         "read-only": file.read_only,
@@ -41,12 +43,13 @@ def _node(planned: PlannedDrive, file: DriveFile) -> str:
     }
     if cache is not None:
         settings = {"direct": _DIRECT[cache], "no-flush": cache == "unsafe"}
-        node["cache"] = settings
-        node["file"] = {"driver": "file", "filename": os.fspath(file.path), "cache": settings}
-    return json.dumps(node)
+        made["cache"] = settings
+        made["file"] = {"driver": "file", "filename": os.fspath(file.path), "cache": settings}
+    return made
 
 
-def _device(planned: PlannedDrive, kind: str) -> str:
+def device(planned: PlannedDrive, kind: str) -> tuple[str, dict[str, object]]:
+    """Return the drive's device: QEMU's driver and its properties (None: left out)."""
     drive = planned.drive
     settings: dict[str, object] = {"id": planned.id, "drive": planned.id, **_place(planned, kind)}
     settings["serial"] = drive.serial
@@ -55,7 +58,7 @@ def _device(planned: PlannedDrive, kind: str) -> str:
         settings["write-cache"] = _WRITE_CACHE[drive.cache]
     if drive.interface == "nvme" and drive.serial is None:
         settings["serial"] = planned.id  # NVMe does not go without
-    return option(_driver(planned, kind), {**settings, **drive.properties})
+    return _driver(planned, kind), {**settings, **drive.properties}
 
 
 def _driver(planned: PlannedDrive, kind: str) -> str:
@@ -75,10 +78,10 @@ def _driver(planned: PlannedDrive, kind: str) -> str:
 def _place(planned: PlannedDrive, kind: str) -> dict[str, object]:
     unit = planned.unit
     match planned.drive.interface:
-        case "ide" if kind == "pc":
-            return {"bus": f"ide.{unit // 2}", "unit": unit % 2}
+        case "virtio" if planned.port:
+            return {"bus": planned.port}
         case "ide":
-            return {"bus": f"ide.{unit}"}
+            return {"bus": f"ide.{unit // 2}", "unit": unit % 2} if kind == "pc" else {"bus": f"ide.{unit}"}
         case "scsi":
             return {"bus": "scsi0.0", "scsi-id": unit}
         case "usb":

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
-from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, machine_kind
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.size import parse_memory
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
+# A saved machine is only loaded into one whose RAM has the same name.
+RAM = "ram"
 ROOT_PORTS = 4
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
 MAX_PORTS = 31
@@ -32,7 +34,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-nodefaults", "-no-user-config")
     if binary.sandbox:
         yield from ("-sandbox", SANDBOX)
-    yield from ("-machine", spec.machine or DEFAULT_MACHINE)
+    yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + (f",memory-backend={RAM}" if plan.ram else ""))
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _chardev(plan.qmp)
@@ -43,6 +45,10 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-cpu", spec.cpu or "host")
     yield from ("-smp", str(spec.smp))
     yield from ("-m", _memory(spec.memory))
+    if plan.ram is not None:
+        yield from ("-object", _ram(plan.ram, spec.memory))
+    if plan.incoming:
+        yield from ("-S", "-incoming", "defer")
     if binary.version >= (6, 0):
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")
@@ -63,6 +69,16 @@ def _memory(memory: int | str) -> str:
     parsed = parse_memory(memory)
     text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
     return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
+
+
+def _ram(ram: Ram, memory: int | str) -> str:
+    settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
+    if ram.descriptor is None:
+        return option("memory-backend-ram", settings)
+    settings |= {"mem-path": f"/proc/self/fd/{ram.descriptor}", "share": ram.shared}
+    if ram.protected:
+        settings |= {"readonly": True, "rom": False}
+    return option("memory-backend-file", settings)
 
 
 def _chardev(channel: Channel) -> Iterator[str]:

@@ -21,11 +21,15 @@ IDE_UNITS = {"q35": 6, "pc": 4}
 
 @dataclass(frozen=True)
 class PlannedDrive:
-    """A drive with its id and place: ``id`` is that of the device and of the block node."""
+    """A drive with its id and place: ``id`` is that of the device and of the block node.
+
+    ``port`` is the root port of a drive that is plugged in while the machine runs, "" for all others.
+    """
 
     id: str
     drive: Drive
     unit: int
+    port: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,26 @@ class Channel:
     connected: bool = True
 
 
+@dataclass(frozen=True)
+class Ram:
+    """The memory backend of the guest's RAM: QEMU's own memory, or a file that it inherits as ``descriptor``.
+
+    ``shared`` writes go into the file; otherwise they stay in the machine, and ``protected`` has QEMU open the file for
+    reading only.
+    """
+
+    descriptor: int | None = None
+    shared: bool = False
+    protected: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything that the command line says.
 
-    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev.
+    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev. ``ram`` None leaves
+    the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state of another one, which may
+    come through a descriptor that is ``inherited``.
     """
 
     spec: VMSpec
@@ -77,6 +96,15 @@ class Plan:
     nics: Sequence[PlannedNic] = ()
     ports: Sequence[tuple[str, Channel]] = ()
     extras: Sequence[str] = ()
+    ram: Ram | None = None
+    incoming: bool = False
+    inherited: Sequence[int] = ()
+
+
+def has_backend(spec: VMSpec) -> bool:
+    """Return whether the RAM's backend is ours to choose: not on machines we do not know, nor beside ``args``."""
+    machine = spec.machine or DEFAULT_MACHINE
+    return machine_kind(machine) in ("q35", "pc", "microvm") and not spec.args and "memory-backend" not in machine
 
 
 def machine_kind(machine: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,19 @@ class QMP:
                 return {}
             raise QEMUExited(f"VM {self._name!r}: QEMU ended during QMP command {command!r}") from None
 
+    def execute_all(self, *commands: tuple[str, Mapping[str, object]]) -> list[Any]:
+        """Run commands one after the other in a single round trip and return their answers; raises as ``execute``."""
+        return self._io.run(self._execute_all(commands))
+
+    async def _execute_all(self, commands: Sequence[tuple[str, Mapping[str, object]]]) -> list[Any]:
+        # Tasks begin in order, so the commands are sent in order, and QEMU answers in order.
+        tasks = [asyncio.create_task(self.execute_async(*command)) for command in commands]
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers
+
     def quit(self, patience: float) -> None:
         """Tell QEMU to quit; gives up waiting for its answer after ``patience`` seconds."""
         self._io.run(asyncio.wait_for(self.execute_async("quit"), patience))
@@ -120,12 +133,13 @@ class QMP:
 
     @contextmanager
     def expect_event(
-        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float = 30.0
+        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
     ) -> Iterator[Expected]:
         """Wait, at the end of the block, for an event that came since its beginning.
 
-        ``match`` gives items that the event's data must contain. ``timeout`` is in seconds, counted from the end of
-        the block. Raises WaitTimeout, naming the events that came instead.
+        ``match`` gives items that the event's data must contain; of a frozenset it must be one. ``timeout`` is in
+        seconds (None: no limit), counted from the end of the block. Raises WaitTimeout, naming the events that came
+        instead.
         """
         with self._watch:
             start = len(self._events)
@@ -133,13 +147,15 @@ class QMP:
         yield expected
         expected.event = self._wait(expected, start, timeout)
 
-    def wait_event(self, name: str, match: Mapping[str, object] | None = None, *, timeout: float = 30.0) -> Event:
+    def wait_event(
+        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
+    ) -> Event:
         """Wait for the next event from now on and return it; otherwise as ``expect_event``."""
         with self._watch:
             start = len(self._events)
         return self._wait(Expected(name, match or {}), start, timeout)
 
-    def _wait(self, expected: Expected, start: int, timeout: float) -> Event:
+    def _wait(self, expected: Expected, start: int, timeout: float | None) -> Event:
         found: list[Event] = []
 
         def look() -> bool:
@@ -150,8 +166,8 @@ class QMP:
             seen = ", ".join(event["event"] for event in self._events[start:]) or "none"
             wanted = f"{expected.name} with {dict(expected.match)}" if expected.match else expected.name
             raise WaitTimeout(
-                f"VM {self._name!r}: no QMP event {wanted} within {timeout:g} s; events instead: {seen}",
-                timeout=timeout,
+                f"VM {self._name!r}: no QMP event {wanted} within {timeout or 0.0:g} s; events instead: {seen}",
+                timeout=timeout or 0.0,
             )
         return found[0]
 
@@ -173,5 +189,6 @@ class QMP:
 def _matches(event: Event, expected: Expected) -> bool:
     data = event.get("data", {})
     return event["event"] == expected.name and all(
-        key in data and data[key] == value for key, value in expected.match.items()
+        key in data and (data[key] in value if isinstance(value, frozenset) else data[key] == value)
+        for key, value in expected.match.items()
     )

@@ -14,11 +14,12 @@ from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
-from pytest_kvm.spec.values import Check, boolean, optional, path, seconds, several, text
+from pytest_kvm.spec.values import Check, boolean, one_of, optional, path, seconds, several, text
 from pytest_kvm.spec.wording import Rejected, did_you_mean, expected_type, listed, shown
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+START = ("auto", "boot", "clone")
 READY = ("shell", "ssh", "login", "none")
 IMAGE_SUFFIXES = (".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd", ".qed", ".iso")
 
@@ -49,6 +50,7 @@ class VMFields(TypedDict, total=False):
     autostart: bool
     ready: str | re.Pattern[str] | None
     timeout: float | None
+    start: str
     args: Sequence[str]
 
 
@@ -152,5 +154,6 @@ CHECKS: Mapping[str, Check] = {
     "autostart": boolean,
     "ready": optional(_ready),
     "timeout": optional(seconds),
+    "start": one_of(*START),
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
 }

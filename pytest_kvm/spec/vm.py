@@ -28,8 +28,9 @@ class VMSpec:
     MiB or QEMU's text. ``append`` is added to the image's kernel command line; it accumulates over the
     levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready``
-    None is the image's own, ``timeout`` (seconds until the machine is ready) None the session's. The table
-    in the README has every field.
+    None is the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start``
+    says whether the machine is booted or begins as the clone of one that was. The table in the README has
+    every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -56,6 +57,7 @@ class VMSpec:
     autostart: bool = True
     ready: str | re.Pattern[str] | None = None
     timeout: float | None = None
+    start: str = "auto"
     args: Sequence[str] = ()
 
     def _check(self) -> None:

@@ -27,8 +27,6 @@ from pytest_kvm import (
 
 @pytest.mark.vm(drives=[Drive(size="8M")])
 def test_off_and_on_again(vm: VM) -> None:
-    assert vm.started is not None
-    assert vm.started.kind == "boot"
     vm.start()  # is on already
     vm.run("printf kept | dd of=/dev/vda && sync; mkdir /tmp/gone")
     first = vm.pid
@@ -41,6 +39,8 @@ def test_off_and_on_again(vm: VM) -> None:
     with pytest.raises(QEMUExited, match="is off"):
         vm.qmp.execute("query-status")
     vm.start()
+    assert vm.started is not None
+    assert (vm.started.kind, vm.started.reason) == ("boot", "")
     assert vm.pid != first
     assert vm.run("head -c 4 /dev/vda; ls -d /tmp/gone", check=1).stdout == "kept"
     assert vm.ssh.run("echo over ssh").stdout == "over ssh\n"
@@ -116,7 +116,7 @@ def test_qemu_that_does_not_answer(vm_factory: VMFactory) -> None:
 
 
 def test_command_that_never_got_a_lane(vm_factory: VMFactory) -> None:
-    vm = vm_factory(autostart=False)
+    vm = vm_factory(autostart=False, start="boot")
     vm.start(wait=False)
     with pytest.raises(CommandTimeout, match=r"within 0\.1 s and was never started"):
         vm.run("touch /tmp/ghost", timeout=0.1)

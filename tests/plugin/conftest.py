@@ -32,7 +32,10 @@ class Launcher:
         note("launcher", settings, timeout)
         report("made a launcher")
 
-    def create(self, spec):
+    def prepare(self, spec):
+        PREPARED.append(spec)
+
+    def create(self, spec, snapshot=None):
         check_files(spec)
         if spec.image == "missing":
             raise ImageUnavailable("image 'missing' is not here", hint="fetch it")
@@ -57,6 +60,7 @@ import types
 from pathlib import Path
 
 stand_in = types.ModuleType("pytest_kvm.machine.launcher")
+stand_in.PREPARED = []
 stand_in.LOG = Path(__file__).with_name("events.log")
 exec(compile({LAUNCHER!r}, {FILE!r}, "exec"), vars(stand_in))
 sys.modules[stand_in.__name__] = stand_in

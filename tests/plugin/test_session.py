@@ -80,6 +80,7 @@ def test_option(vm):
 @pytest.mark.vm(image="tiny:bookworm")
 def test_marker(vm):
     assert vm.spec.image == "tiny:bookworm"
+    assert vm.spec.start == "boot"
 """)
     ini = [
         "-o",
@@ -90,11 +91,15 @@ def test_marker(vm):
         "kvm_timeout=7",
         "-o",
         "kvm_offline=1",
+        "-o",
+        "kvm_start=boot",
+        "-o",
+        "kvm_template_limit=3M",
     ]
     result = pytester.runpytest(*ini, "--kvm-image=cirros", "--kvm-archive=local", "--kvm-keyring=keys")
     result.assert_outcomes(passed=2)
     keyring = pytester.path / "keys"
-    settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}')"
+    settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}', template_limit={3 << 20})"
     assert events(pytester)[0] == f"launcher {settings} 7.0"
 
 

@@ -18,6 +18,7 @@ ANSWERS = """case $1 in
 -device) echo 'name "virtio-rng-pci", bus PCI'; echo 'name "pvpanic-pci", bus PCI, desc "it"';;
 -machine) echo 'Supported machines are:'; echo 'q35                  Standard PC (alias of pc-q35-9.1)'
           echo 'none                 empty machine';;
+-L) echo '/usr/share/qemu'; echo '/usr/share/seabios';;
 -help) echo '-sandbox on[,obsolete=allow|deny]';;
 *) exit 64;;
 esac

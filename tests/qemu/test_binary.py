@@ -120,7 +120,7 @@ def test_answers_are_remembered(tmp_path: Path) -> None:
     path, memory = counting(tmp_path / "qemu", log), tmp_path / "memory"
     first = find_qemu(str(path), memory=memory)
     asked = log.read_text()
-    assert asked.splitlines() == ["-version", "-device help", "-machine help", "-help"]
+    assert asked.splitlines() == ["-version", "-device help", "-machine help", "-help", "-L help"]
     assert find_qemu(str(path), memory=memory) == first
     assert log.read_text() == asked
 

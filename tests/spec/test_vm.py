@@ -53,7 +53,8 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
         "memory, kernel, initrd, "
-        "append, boot, drives, cdrom, nics, hostfwd, internet, devices, extras, autostart, ready, timeout or args",
+        "append, boot, drives, cdrom, nics, hostfwd, internet, devices, extras, autostart, ready, timeout, "
+        "start or args",
     ),
     (
         {"name": "a b"},

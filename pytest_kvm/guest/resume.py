@@ -1,0 +1,55 @@
+"""What a clone has to be told when it comes to itself: the time of day, and that its random numbers are used up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+
+from pytest_kvm.images.programs import ENTROPY_BYTES
+
+PORT = "resume"
+# The guest's clock is behind by at most the time that the answer took, so a slow one (the first: nothing has been
+# translated yet) is not enough.
+_CLOSE_ENOUGH = 0.03
+_TRIES = 5
+_ANSWER = 8
+
+
+class Resume:
+    """The host's end of the port on which images/programs.py's ``resume`` listens. In the I/O thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+
+    async def repair(self) -> None:
+        """Set the guest's clock and reseed its random number generator; returns when that is done.
+
+        Waits as long as there is no answer; raises OSError when the connection breaks.
+        """
+        for _ in range(_TRIES):
+            now = time.time_ns()
+            seconds, nanoseconds = divmod(now, 10**9)
+            # struct timespec, struct rand_pool_info (include/uapi/linux/random.h)
+            numbers = struct.pack("=qqii", seconds, nanoseconds, 8 * ENTROPY_BYTES, ENTROPY_BYTES)
+            await self._loop.sock_sendall(self._connection, numbers + os.urandom(ENTROPY_BYTES))
+            await self._answer(numbers[:_ANSWER])
+            if time.time_ns() - now < _CLOSE_ENOUGH * 1e9:
+                return
+
+    async def _answer(self, wanted: bytes) -> None:
+        answer = b""
+        while answer != wanted:  # one to an earlier request may still come
+            answer = b""
+            while len(answer) < _ANSWER:
+                data = await self._loop.sock_recv(self._connection, _ANSWER - len(answer))
+                if not data:
+                    raise ConnectionResetError("the machine went off")
+                answer += data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

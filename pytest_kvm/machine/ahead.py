@@ -1,0 +1,117 @@
+"""The next test's machine, made while the current test runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+from pytest_kvm.errors import KVMError, MachineError
+from pytest_kvm.host.memory import available
+from pytest_kvm.machine.starting import rest, wake
+from pytest_kvm.machine.vm import VM
+from pytest_kvm.spec.size import parse_memory
+from pytest_kvm.spec.vm import VMSpec
+
+_log = logging.getLogger("pytest_kvm")
+# What must be left beside the machine's own memory for one to be made that nobody has asked for yet.
+_RESERVE = 1 << 30
+
+
+class Ahead:
+    """At most one machine that nobody has asked for yet; usable from any thread.
+
+    ``make`` returns one for a spec, not started, or None when its start is not a matter of milliseconds.
+    """
+
+    def __init__(self, make: Callable[[VMSpec], VM | None]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._next: _Next | None = None
+
+    def begin(self, spec: VMSpec) -> None:
+        """Make a machine of this spec in the background, if there is memory for it, instead of the one there was."""
+        with self._lock:
+            if self._next is not None and self._next.spec == spec:
+                return
+        self.close()
+        if available() < parse_memory(spec.memory).size + _RESERVE:
+            return
+        with self._lock:
+            self._next = _Next(spec, self._make)
+
+    def take(self, spec: VMSpec) -> VM | None:
+        """Return the machine that was made for this spec, running and as if made now; None if there is none."""
+        with self._lock:
+            if self._next is None or self._next.spec != spec:
+                return None
+            taken, self._next = self._next, None
+        vm = taken.result()
+        if vm is None:
+            return None
+        try:
+            wake(vm)
+        except KVMError as error:
+            _log.info("VM %r, made ahead, is of no use: %s", spec.name, error)
+            vm.close()
+            return None
+        return vm
+
+    def make_room(self) -> None:
+        """Give up the machine when memory is short: somebody else has one to make."""
+        with self._lock:
+            waiting = self._next
+        if waiting is not None and available() < _RESERVE:
+            self.close()
+
+    def close(self) -> None:
+        """End the machine that nobody has asked for."""
+        with self._lock:
+            dropped, self._next = self._next, None
+        if dropped is not None:
+            dropped.drop()
+
+
+class _Next:
+    """A machine in the making."""
+
+    def __init__(self, spec: VMSpec, make: Callable[[VMSpec], VM | None]) -> None:
+        self.spec = spec
+        self._make = make
+        self._vm: VM | None = None
+        self._wanted = False
+        self._thread = threading.Thread(target=self._work, name="pytest-kvm-ahead", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        # The test that needs it makes its own then, and shows what is wrong.
+        try:
+            self._vm = self._make(self.spec)
+            if self._vm is not None:
+                self._vm.start()
+                if not self._wanted:
+                    rest(self._vm)
+        except (KVMError, OSError) as error:
+            _log.info("VM %r could not be made ahead: %s", self.spec.name, error)
+            self._discard()
+
+    def _discard(self) -> None:
+        vm, self._vm = self._vm, None
+        if vm is not None:
+            with contextlib.suppress(MachineError):
+                vm.close()
+
+    def result(self) -> VM | None:
+        """Return the machine when it is made; None if it could not be."""
+        self._wanted = True
+        self._thread.join()
+        return self._vm
+
+    def drop(self) -> None:
+        """End the machine, whether or not it has come up."""
+        vm = self._vm
+        if vm is not None:
+            vm.watch.fail(lambda: MachineError("nobody needs the machine any more"))
+        self._thread.join()
+        self._discard()

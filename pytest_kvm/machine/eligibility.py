@@ -1,0 +1,45 @@
+"""Why a machine cannot begin as a clone of a template."""
+
+from __future__ import annotations
+
+from pytest_kvm.images.image import Image
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.plan import Plan, PlannedDrive, has_backend
+from pytest_kvm.spec.vm import VMSpec
+
+# x-ignore-shared, and all that goes with it, was tried with this version and newer ones only.
+OLDEST = (7, 2)
+# Devices whose state is outside QEMU: in the host's hardware, or in another process.
+_OUTSIDE = ("vfio-", "vhost-user-", "vhost-scsi", "vhost-vsock", "vhost-vdpa", "usb-host", "ivshmem-", "virtio-9p-")
+
+
+def why_not(spec: VMSpec, plan: Plan, cold: list[PlannedDrive], *, binary: QEMUBinary) -> str | None:
+    """Return why no template can be made of a machine, None if nothing is known against it.
+
+    ``cold`` are the drives that the template would have. What else QEMU cannot save shows when it is tried.
+    """
+    if binary.version < OLDEST:
+        return f"QEMU {binary.version_text} is older than {'.'.join(map(str, OLDEST))}"
+    if spec.args:
+        return f"args={list(spec.args)!r} is passed to QEMU unread: nobody knows whether a clone could have it"
+    if not has_backend(spec) or plan.ram is None:
+        return f"machine={spec.machine!r} is not one whose memory can be kept in a file"
+    for planned in cold:
+        if planned.drive.snapshot is False and planned.drive.file is not None and not planned.drive.readonly:
+            return f"drive {planned.id!r} writes to {planned.drive.file}, which no template may do"
+    for device in spec.devices:
+        if device.startswith(_OUTSIDE):
+            return f"devices: the state of {device.partition(',')[0]!r} is outside QEMU and cannot be saved"
+    return None
+
+
+def why_rather_not(spec: VMSpec, image: Image | None) -> str | None:
+    """Return why a machine is booted unless the test asks for a clone, None if it is cloned."""
+    if image is None:
+        return "image=None: whatever is tested there, its boot is likely to be part of it"
+    if not image.shell and not image.resume:
+        return (
+            f"image {image.name!r} has neither our shell nor resume commands: "
+            "a clone's clock and random numbers could not be set right"
+        )
+    return None

@@ -1,0 +1,131 @@
+"""Which template a machine may begin with: a key over everything that matters to it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.files import write_atomically
+from pytest_kvm.images.image import Image
+from pytest_kvm.machine.state import FORMAT
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.cmdline import build
+from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.spec.vm import VMSpec
+
+# A file that was changed this recently may change again without a new time: its hash is not remembered (seconds).
+_SETTLED = 2.0
+# Differs a little from one look to the next.
+_MEASURED = re.compile(r"\btsc_early_khz=\d+")
+_FIRMWARE = re.compile(r".*\.(bin|rom|fd)$")
+
+
+def template_key(
+    spec: VMSpec,
+    plan: Plan,
+    drives: Sequence[tuple[PlannedDrive, str]],
+    *,
+    image: Image | None,
+    binary: QEMUBinary,
+    memory: Path,
+) -> str:
+    """Return the key of the template for a machine: the same for machines that can be clones of one another.
+
+    It hashes QEMU's command line, with contents in place of files' names and without what differs between clones of
+    one template: name, addresses, forwards, whether the internet is reached. ``drives`` are those of the template, each
+    with its format; ``memory`` is the directory where files' hashes are remembered. Raises SpecError for a file that
+    cannot be read.
+    """
+    files = [(planned, DriveFile(_named(planned, memory), format_)) for planned, format_ in drives]
+    kernel = [Path(content_hash(path, memory)) if path is not None else None for path in (plan.kernel, plan.initrd)]
+    canonical = replace(
+        plan,
+        spec=spec.replace(name="template", hostfwd=[], internet=False),
+        nics=[replace(nic, mac=nic.nic.mac or "", forwards=()) for nic in plan.nics],
+        drives=files,
+        kernel=kernel[0],
+        initrd=kernel[1],
+        append=_MEASURED.sub("", plan.append),
+        ram=Ram() if plan.ram is not None else None,
+    )
+    content = {
+        "format": FORMAT,
+        "command": build(canonical, binary)[1:],
+        "ready": str(spec.ready if spec.ready is not None else image.ready if image is not None else "none"),
+        "image": [image.resume, image.shell, image.ssh_user, image.ssh_host_key] if image is not None else None,
+        "qemu": binary.identity,
+        "firmware": _firmware(tuple(str(path) for path in binary.data)),
+        "host": host_identity(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _named(planned: PlannedDrive, memory: Path) -> Path:
+    if planned.drive.file is None:
+        return Path(f"empty:{planned.drive.size}")
+    path = Path(planned.drive.file)
+    # The template's overlay knows its file by this name.
+    return Path(f"{content_hash(path, memory)}:{path.resolve()}")
+
+
+def content_hash(path: Path, memory: Path) -> str:
+    """Return the SHA-256 of a file's content; it is read only when the file is not the one that was hashed last.
+
+    Raises SpecError when it cannot be read.
+    """
+    place = memory / f"hash-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.json"
+    try:
+        identity = _file_identity(path)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            remembered = json.loads(place.read_text())
+            if remembered["identity"] == identity:
+                return str(remembered["sha256"])
+        begun = time.time()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        unchanged = _file_identity(path) == identity
+        settled = begun - max(path.stat().st_mtime, path.stat().st_ctime) > _SETTLED
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}", value=path) from error
+    if unchanged and settled:
+        with contextlib.suppress(OSError):  # then it is hashed again next time
+            write_atomically(place, json.dumps({"identity": identity, "sha256": found}).encode())
+    return found
+
+
+def _file_identity(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def _firmware(directories: tuple[str, ...]) -> str:
+    """Return a hash over the identities of the firmware and option ROMs that QEMU would load."""
+    digest = hashlib.sha256()
+    for directory in directories:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if _FIRMWARE.match(entry.name) and entry.is_file():
+                    digest.update(f"{entry.path}:{_file_identity(Path(entry.path))}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def host_identity() -> Mapping[str, str]:
+    """Return what a saved machine must find again in its host: kernel, machine-id, CPU."""
+    kernel = platform.uname()
+    identity = {"kernel": f"{kernel.release} {kernel.version}", "machine-id": "", "cpu": ""}
+    with contextlib.suppress(OSError):  # a container need not have it
+        identity["machine-id"] = Path("/etc/machine-id").read_text().strip()
+    cpu = re.findall(r"^(?:model name|flags|microcode)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    identity["cpu"] = hashlib.sha256("\n".join(sorted(set(cpu))).encode()).hexdigest()
+    return identity

@@ -1,0 +1,95 @@
+"""From what a test asks for, and the image, to what QEMU is told."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.guest.shell import PREFIX, first_ports
+from pytest_kvm.host.clock import tsc_khz
+from pytest_kvm.images.image import Image
+from pytest_kvm.qemu.plan import IMAGE_DISK, Channel, Plan, Ram, has_backend, machine_kind, plan_nics
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.forward import parse_hostfwd
+from pytest_kvm.spec.vm import VMSpec
+
+EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+# The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
+KERNEL_APPEND = "console=ttyS0 panic=-1"
+_NOT_YET = -1  # a descriptor that is filled in at each start
+
+
+def complete(spec: VMSpec, image: Image | None) -> VMSpec:
+    """Return the spec with what depends on the image filled in; raises SpecError for what the image does not offer."""
+    if spec.ready == "shell" and (image is None or not image.shell):
+        raise SpecError(f"vm(ready='shell'): image {spec.image!r} does not offer our shell", keyword="ready")
+    if spec.ready == "ssh" and (image is None or image.ssh_user is None):
+        raise SpecError(f"vm(ready='ssh'): nothing is known about SSH in image {spec.image!r}", keyword="ready")
+    if spec.extras is None:
+        return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
+    return spec
+
+
+def make_plan(spec: VMSpec, image: Image | None, accel: str) -> Plan:
+    """Return the plan of a complete spec, without files for its drives; ``accel`` is the accelerator that was chosen.
+
+    Raises SpecError.
+    """
+    kind = machine_kind(spec.machine)
+    kernel = spec.kernel or (image.kernel if image else None)
+    initrd = spec.initrd or (image.initrd if image else None)
+    if image is not None and image.disk is not None:
+        disk = Drive(image.disk, format=image.disk_format, id=IMAGE_DISK)
+        spec = spec.replace(drives=[disk, *spec.drives])
+    text = _accel_text(spec.accel, accel)
+    base = image.append if image is not None and image.append else KERNEL_APPEND if kernel is not None else ""
+    append = " ".join(part for part in (base, _clock(kind, text, spec.append), spec.append) if part and kernel)
+    if spec.append and kernel is None:
+        raise SpecError(
+            f"vm(append={spec.append!r}): there is no kernel to give it to; name one with kernel=",
+            keyword="append",
+        )
+    shell = image is not None and image.shell and kind != "none"
+    forwards = [parse_hostfwd(value) for value in spec.hostfwd]
+    return Plan(
+        spec=spec,
+        accel=text,
+        qmp=Channel("qmp", _NOT_YET, connected=False),
+        console=Channel("console", _NOT_YET) if kind != "none" else None,
+        kernel=Path(kernel) if kernel is not None else None,
+        initrd=Path(initrd) if initrd is not None else None,
+        append=append,
+        nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
+        ports=shell_ports(first_ports() if shell else ()),
+        extras=tuple(spec.extras or ()),
+        ram=Ram() if has_backend(spec) else None,
+    )
+
+
+def shell_ports(names: Sequence[str]) -> list[tuple[str, Channel]]:
+    """Return the shell's ports with their chardevs; each standard input is connected when a command has one."""
+    return [(PREFIX + name, Channel(f"shell-{name}", _NOT_YET, connected=not name.endswith(".in"))) for name in names]
+
+
+def _accel_text(asked: str, chosen: str) -> str:
+    """Return QEMU's text: the chosen accelerator with the properties that were asked for."""
+    _, comma, properties = asked.partition(",")
+    return chosen + comma + properties
+
+
+def _clock(kind: str, accel: str, append: str) -> str:
+    """Return what a microvm's kernel has to be told about time: emulated, it has nothing to calibrate its TSC by.
+
+    Without that Linux 6.12 hangs before its first timer tick. With TCG the guest reads the host's counter.
+    """
+    frequency = tsc_khz()
+    if kind != "microvm" or not accel.startswith("tcg") or "tsc_early_khz" in append or frequency is None:
+        return ""
+    return f"tsc_early_khz={frequency}"
+
+
+def _new_mac() -> str:
+    """Return a random address under QEMU's prefix: unique enough also between sessions and hosts."""
+    return "52:54:00:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))

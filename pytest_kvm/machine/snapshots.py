@@ -1,0 +1,178 @@
+"""A machine as it was at one moment: to go back to, and to begin others with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
+from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
+from pytest_kvm.images.image import Image
+from pytest_kvm.machine.planning import shell_ports
+from pytest_kvm.machine.saving import complete, guest_of, save_devices
+from pytest_kvm.machine.starting import Boot, Refused, Started, clone
+from pytest_kvm.machine.state import Damaged, State
+from pytest_kvm.qemu.migration import NotSaved, loading, save
+from pytest_kvm.qemu.plan import Plan, PlannedDrive
+from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.spec.size import parse_memory
+from pytest_kvm.spec.vm import VMSpec
+from pytest_kvm.waiting import Deadline
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+# Fields that say nothing about what the guest sees.
+_FREE = ("name", "hostfwd", "internet", "timeout", "autostart", "start")
+
+
+class Snapshot:
+    """What ``vm.snapshot()`` returns: memory, devices and disks of a machine at that moment.
+
+    ``spec`` is what the machine was asked for. It lasts as long as the machine that it was taken of.
+    """
+
+    def __init__(self, spec: VMSpec, plan: Plan, image: Image | None, state: State) -> None:
+        self.spec = spec
+        self.plan = plan
+        self.image = image
+        self._state = state
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of VM {self.spec.name!r}{' (ended)' if self._ended else ''}>"
+
+    def fits(self, spec: VMSpec) -> bool:
+        """Return whether a machine of this spec can be in the snapshot's state."""
+        return self.spec.replace(**{field: getattr(spec, field) for field in _FREE}) == spec
+
+    def start(self, vm: VM, *, wait: bool = True, replay: bool = True) -> Started:
+        """Let a machine begin with it; as an origin of machines does. Raises MachineError."""
+        if self._ended:
+            raise MachineError(f"VM {vm.name!r}: the snapshot has ended with its machine, VM {self.spec.name!r}")
+        try:
+            return clone(vm, self._state, cold=_drives(self.plan), replay=replay)
+        except Damaged as error:
+            raise MachineError(f"VM {vm.name!r}: the snapshot of VM {self.spec.name!r} is damaged: {error}") from error
+
+    def close(self) -> None:
+        """Remove it; machines that began with it go on, as long as they are not started again."""
+        if not self._ended:
+            self._ended = True
+            self._state.close()
+            remove_run_dir(self._state.path)
+
+
+def _drives(plan: Plan) -> Sequence[PlannedDrive]:
+    return [planned for planned, _ in plan.drives]
+
+
+def take(vm: VM) -> Snapshot:
+    """Return a snapshot of a running machine, which goes on then."""
+    _check(vm)
+    folder = make_run_dir()
+    try:
+        state = _save(vm, folder)
+    except NotSaved as error:
+        remove_run_dir(folder)
+        raise MachineError(f"VM {vm.name!r} cannot be saved: {error}") from error
+    except OSError as error:
+        remove_run_dir(folder)
+        raise MachineError(f"VM {vm.name!r}: no snapshot, {folder} cannot be written: {error.strerror}") from error
+    except BaseException:
+        remove_run_dir(folder)
+        raise
+    return Snapshot(vm.spec, vm._plan, vm._image, state)
+
+
+def _check(vm: VM) -> None:
+    vm._check_on()
+    if vm._plan.ram is None:
+        raise SpecError(
+            f"VM {vm.name!r}: no snapshot of a machine with args=… or an unknown machine type; its memory is not ours",
+            keyword="args" if vm.spec.args else "machine",
+        )
+    for planned, file in vm._plan.drives:
+        if file.path.parent != vm._folder and not file.read_only:
+            raise SpecError(
+                f"VM {vm.name!r}: no snapshot of a machine whose drive {planned.id!r} writes to {file.path}: "
+                "the file would be in two states at once; leave out snapshot=False",
+                keyword="drives",
+            )
+
+
+def _save(vm: VM, into: Path) -> State:
+    """Move the machine's state into a second QEMU, whose RAM is a file; that one is saved as templates are.
+
+    Only RAM in a shared file can be mapped by others later, and that of a running machine is not: its changes are its
+    own.
+    """
+    deadline = Deadline(vm._patience)
+    was_running = vm.qmp.execute("query-status")["running"]
+    ram = RamFile.empty(parse_memory(vm.spec.memory).size)
+    try:
+        with contextlib.ExitStack() as stack:
+            shell = vm.shell
+            lanes = stack.enter_context(shell.held()) if shell is not None else []
+            ports = shell.ports if shell is not None else []
+            stack.enter_context(_going_on(vm, was_running))
+            second = stack.enter_context(contextlib.closing(_second(vm, ram, ports)))
+            socket = second._folder / "incoming"
+            try:
+                second._launch(deadline, second._plan)
+                with loading(second.qmp, f"unix:{socket}", deadline, without_ram=False):
+                    save(vm.qmp, socket, deadline, without_ram=False)
+            except (QMPError, QEMUExited, WaitTimeout) as error:
+                vm.watch.check()
+                raise Refused(f"VM {vm.name!r}: a second QEMU did not take its state: {error}") from error
+            save_devices(second.qmp, vm._io, folder=second._folder, into=into, deadline=deadline)
+            second._end_run()
+            complete(
+                into,
+                guest_of(vm, ports, lanes, vm.started.seconds if vm.started is not None else 0.0),
+                ram=ram,
+                console=vm.serial,
+                drives=vm._plan.drives,
+                folder=vm._folder,
+                binary=vm._binary,
+                final=into,
+            )
+        state = State.load(into)
+    except BaseException:
+        ram.close()
+        raise
+    state.keep(ram, vm._binary)
+    return state
+
+
+@contextlib.contextmanager
+def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
+    """Let the machine run again at the end of the block, if it did before."""
+    try:
+        yield
+    finally:
+        if was_running and vm.running:
+            vm.qmp.execute("cont")
+
+
+def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
+    plan = replace(
+        vm._plan,
+        nics=[replace(nic, forwards=()) for nic in vm._plan.nics],
+        ports=shell_ports(ports),
+        ram=ram.shared(),
+        incoming=True,
+    )
+    return type(vm)(
+        vm.spec,
+        plan,
+        binary=vm._binary,
+        image=vm._image,
+        folder=make_run_dir(),
+        io=vm._io,
+        timeout=vm._timeout,
+        origin=Boot(()),
+    )

@@ -1,0 +1,155 @@
+"""How a machine comes up: by a boot, or as the clone of a machine that was booted before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_kvm.errors import BootTimeout, LaunchError, QEMUExited, QMPError, WaitTimeout
+from pytest_kvm.files import opened
+from pytest_kvm.guest.lane import SavedLane
+from pytest_kvm.machine import late
+from pytest_kvm.machine.disks import prepare
+from pytest_kvm.machine.planning import shell_ports
+from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, State
+from pytest_kvm.qemu.migration import load
+from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.waiting import Deadline
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+
+@dataclass(frozen=True)
+class Started:
+    """How the machine came up: ``kind`` is ``boot`` or ``clone``, ``seconds`` from the start until it was ready.
+
+    ``reason`` says why a machine that might have been a clone was booted.
+    """
+
+    kind: str
+    seconds: float
+    reason: str = ""
+
+
+class Refused(LaunchError):
+    """QEMU did not take the state of a saved machine."""
+
+
+class Origin(Protocol):
+    """What a machine's first start begins with."""
+
+    def start(self, vm: VM, *, wait: bool) -> Started:
+        """Start the machine; when it raises, the machine is ended by the caller."""
+        ...
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Boot, for a reason (empty: it was asked for), with these drives."""
+
+    drives: Sequence[PlannedDrive]
+    reason: str = ""
+
+    def start(self, vm: VM, *, wait: bool) -> Started:
+        """Boot the machine with fresh disks."""
+        drives = prepare([replace(planned, port="") for planned in self.drives], vm._folder, vm._binary)
+        vm._plan = replace(vm._plan, drives=drives)
+        return boot(vm, wait=wait, reason=self.reason)
+
+
+def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
+    """Boot the machine with the disks that it has."""
+    began = Deadline(vm._patience)
+    vm._revive()
+    position = vm.serial.received if vm.serial is not None else 0
+    vm._launch(began)
+    if wait:
+        wait_ready(vm, vm._ready, began, since=position)
+    return Started("boot", vm._patience - (began.remaining() or 0.0), reason)
+
+
+def clone(
+    vm: VM, state: State, *, cold: Sequence[PlannedDrive], later: Sequence[PlannedDrive] = (), replay: bool = True
+) -> Started:
+    """Start the machine as a clone of a saved one; ``later`` are the drives that are plugged in then.
+
+    ``replay`` lets its console begin with what the saved machine's has shown.
+
+    Raises Damaged, Refused, BootTimeout when the guest does not come to itself, and what its resume commands raise.
+    """
+    began = Deadline(vm._patience)
+    vm._revive()
+    state.check()
+    with opened(state.path / DEVICES) as devices:
+        plan = _incoming(vm, state, prepare(cold, vm._folder, vm._binary, saved=state.path), devices)
+        try:
+            vm._launch(began, plan)
+            load(vm.qmp, f"fd:{devices}", began, without_ram=True)
+        except (QMPError, QEMUExited, LaunchError, WaitTimeout) as error:
+            raise Refused(f"VM {vm.name!r}: QEMU did not take the state in {state.path}: {error}") from error
+    if vm.serial is not None and replay:
+        vm.serial.replay((state.path / TRANSCRIPT).read_bytes(), (state.path / LOG).read_bytes())
+    vm.qmp.execute("cont")
+    vm._plan = replace(plan, ram=Ram(), incoming=False, inherited=())
+    _come_to(vm, state.guest.lanes, began)
+    if later:
+        _plug(vm, later, began)
+    return Started("clone", vm._patience - (began.remaining() or 0.0))
+
+
+def _incoming(vm: VM, state: State, drives: Sequence[tuple[PlannedDrive, DriveFile]], devices: int) -> Plan:
+    guest = state.guest
+    return replace(
+        vm._plan,
+        drives=drives,
+        nics=[replace(nic, mac=mac) for nic, mac in zip(vm._plan.nics, guest.macs, strict=True)],
+        ports=shell_ports(guest.ports),
+        ram=state.ram(vm._binary).private(),
+        incoming=True,
+        inherited=[devices],
+    )
+
+
+def rest(vm: VM) -> None:
+    """Pause a machine that nobody needs yet."""
+    if vm.shell is not None:
+        vm.run("true")  # emulated code is translated when it runs first: the test's first command will be faster
+    vm.pause()
+
+
+def wake(vm: VM) -> None:
+    """Let a machine that was resting run as if it had come up just now; raises MachineError."""
+    vm.watch.check()
+    vm.resume()
+    _come_to(vm, (), Deadline(vm._patience))
+
+
+def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
+    """Let the guest of a clone have its own time of day and random numbers."""
+    if vm.shell is not None:
+        try:
+            vm.shell.resume(lanes, deadline)
+        except (TimeoutError, OSError) as error:
+            vm.watch.check()
+            raise BootTimeout(
+                f"VM {vm.name!r} does not answer after it was cloned, for {deadline.seconds or 0.0:g} s "
+                f"(accel={vm.accel}). Console is at:\n{vm._console_tail()}",
+                timeout=deadline.seconds or 0.0,
+            ) from error
+    for command in vm._image.resume if vm._image is not None else ():
+        vm.run(command.replace("{now}", f"{time.time():.6f}"), timeout=deadline.remaining())
+    if vm._ready == "ssh":
+        wait_ready(vm, "ssh", deadline)
+
+
+def _plug(vm: VM, drives: Sequence[PlannedDrive], deadline: Deadline) -> None:
+    if vm.shell is None:
+        raise TypeError("a guest without our shell cannot say that it has a drive")
+    made = prepare(drives, vm._folder, vm._binary)
+    present = sum(planned.drive.interface == "virtio" for planned, _ in vm._plan.drives)
+    late.plug(made, present=present, qmp=vm.qmp, shell=vm.shell, deadline=deadline)
+    vm._plan = replace(vm._plan, drives=[*vm._plan.drives, *made])

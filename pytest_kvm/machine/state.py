@@ -1,0 +1,132 @@
+"""A machine's state in a folder: RAM, devices, disks and what we know about its guest, never changed once it is there.
+
+Templates and snapshots are such folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_kvm.errors import MachineError
+from pytest_kvm.guest.lane import SavedLane
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.ram import RamFile
+
+# Of the folder's content; a state of another format is not understood, but made anew.
+FORMAT = 1
+RAM, DEVICES, TRANSCRIPT, LOG, MANIFEST = "ram", "devices", "transcript", "console.log", "manifest.json"
+
+
+class Damaged(MachineError):
+    """A saved state is not what it was when it was saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """What belongs to a saved machine beside its files.
+
+    ``macs`` are its NICs' addresses in order, ``ports`` the shell's, ``lanes`` where its lanes were. ``seconds`` is how
+    long it took to become ready, ``about`` what it is, for people.
+    """
+
+    macs: Sequence[str]
+    ports: Sequence[str]
+    lanes: Sequence[SavedLane]
+    seconds: float
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+class State:
+    """A saved machine. ``path`` is its folder, ``guest`` what is known about it. Usable from any thread."""
+
+    def __init__(self, path: Path, guest: Guest, files: Mapping[str, Sequence[int]], digest: str) -> None:
+        self.path = path
+        self.guest = guest
+        self._files = files
+        self._digest = digest
+        self._lock = threading.Lock()
+        self._ram: RamFile | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> State:
+        """Return the state in a folder; raises Damaged when it is not complete, or not as it was saved."""
+        try:
+            manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+            if manifest["format"] != FORMAT:
+                raise Damaged(f"{path} has format {manifest['format']}, not {FORMAT}")
+            known = manifest["guest"]
+            guest = Guest(**{**known, "lanes": [SavedLane(**lane) for lane in known["lanes"]]})
+            state = cls(path, guest, manifest["files"], manifest["digest"])
+            state.check()
+            if state.digest() != manifest["digest"]:
+                raise Damaged(f"{path / DEVICES} has been changed")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{path} cannot be read: {error!r}") from error
+        return state
+
+    def check(self) -> None:
+        """Compare sizes and times of all files with what was saved; raises Damaged."""
+        for name, (size, mtime) in self._files.items():
+            try:
+                status = (self.path / name).stat()
+            except OSError as error:
+                raise Damaged(f"{self.path / name}: {error.strerror}") from error
+            if (status.st_size, status.st_mtime_ns) != (size, mtime):
+                raise Damaged(f"{self.path / name} has been changed")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what is small, and read by every clone."""
+        digest = hashlib.sha256()
+        for name in (DEVICES, TRANSCRIPT, LOG):
+            digest.update((self.path / name).read_bytes())
+        return digest.hexdigest()
+
+    def ram(self, binary: QEMUBinary) -> RamFile:
+        """Return the machine's RAM for further ones to begin with; raises Damaged."""
+        with self._lock:
+            if self._ram is None:
+                try:
+                    self._ram = RamFile.opened(self.path / RAM, binary)
+                except OSError as error:
+                    raise Damaged(f"{self.path / RAM}: {error.strerror}") from error
+            return self._ram
+
+    def keep(self, ram: RamFile, binary: QEMUBinary) -> None:
+        """Go on with the RAM that the saved machine has filled, if the other way is to read it from its file."""
+        with self._lock:
+            if self._ram is not None or not RamFile.needs_seal(binary):
+                ram.close()
+            else:
+                ram.seal()
+                self._ram = ram
+
+    def close(self) -> None:
+        """Let go of the RAM; machines that began with it go on."""
+        with self._lock:
+            ram, self._ram = self._ram, None
+        if ram is not None:
+            ram.close()
+
+
+def write(path: Path, guest: Guest) -> None:
+    """Complete a folder that has all the files but the manifest; raises OSError."""
+    files = {}
+    for file in sorted(path.iterdir()):
+        os.chmod(file, 0o400)
+        status = file.stat()
+        files[file.name] = [status.st_size, status.st_mtime_ns]
+    digest = State(path, guest, files, "").digest()
+    manifest = {"format": FORMAT, "guest": asdict(guest), "files": files, "digest": digest}
+    temporary = path / f".{MANIFEST}"
+    temporary.write_text(f"{json.dumps(manifest, indent=1)}\n")
+    os.replace(temporary, path / MANIFEST)
+    with contextlib.suppress(OSError):  # a file system without it
+        os.chmod(path / MANIFEST, 0o400)

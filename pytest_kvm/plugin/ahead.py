@@ -1,0 +1,53 @@
+"""While a test runs, the next one's machine is made, if it is certain which that will be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.plugin.launching import LAUNCHER
+from pytest_kvm.plugin.starting import FIXTURE
+
+if TYPE_CHECKING:
+    from pytest_kvm.spec.vm import VMSpec
+
+NEXT = pytest.StashKey[pytest.Item | None]()
+
+
+def prepare_next(item: pytest.Item) -> None:
+    """Begin to make the machine of the test that comes after ``item``."""
+    following = item.stash.get(NEXT, None)
+    # Before the first machine there is no launcher, and no template that is known to be there.
+    if following is None or LAUNCHER not in item.config.stash:
+        return
+    spec = _certain_spec(following)
+    if spec is not None:
+        item.config.stash[LAUNCHER].prepare(spec)
+
+
+def _certain_spec(item: pytest.Item) -> VMSpec | None:
+    """Return the spec of a test's only machine, None if there are several, or fixtures have a say in it."""
+    from pytest_kvm.plugin.declaration import is_ours
+    from pytest_kvm.plugin.making import DEFAULTS
+    from pytest_kvm.plugin.marks import levels_of
+    from pytest_kvm.spec.merge import merge
+
+    if not {"vm", "vms"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker("skip"):
+        return None
+    if DEFAULTS not in item.config.stash or not all(is_ours(item, name) for name in ("vm", "vms", "vm_specs")):
+        return None
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    try:
+        specs = merge(item.config.stash[DEFAULTS], levels_of(item), _unknown)
+    except SpecError:
+        return None  # the test itself tells, or a fixture has to be asked
+    if len(specs) != 1 or parameters.get(FIXTURE) == "boot":
+        return None
+    spec = next(iter(specs.values()))
+    return spec if spec.autostart and spec.start != "boot" else None
+
+
+def _unknown(name: str) -> object:
+    raise SpecError(f"the value of fixture {name!r} is not known yet")
