@@ -155,12 +155,10 @@ class Lane:
         self._answer = self._loop.create_future()
         if job.stdin:
             job.writer = self._loop.create_task(self._write_input(job, connect(self._folder / f"{self.number}.in")))
-        # Its number and process id come first, for signals; on the same line, so that line numbers stay right.
-        script = f"echo {self._id} $$ >/run/kvm/{self.number}.pid;".encode() + job.script
         flag = "+" if job.stdin else "-"
-        header = f"{self.epoch} {self._id} {flag} {len(script)} {job.end}\n"
+        header = f"{self.epoch} {self._id} {flag} {len(job.script)} {job.end}\n"
         try:
-            await self._loop.sock_sendall(self._sockets["ctl"], header.encode() + script)
+            await self._loop.sock_sendall(self._sockets["ctl"], header.encode() + job.script)
         except (OSError, KeyError):
             self.lose("the connection to QEMU broke")
         if await self._answer == "busy":

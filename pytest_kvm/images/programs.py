@@ -11,14 +11,23 @@ import struct
 
 _LOAD_ADDRESS = 0x400000
 
-# session PROGRAM ARGV0 [ARGUMENT...]: run a program in a session, and so a process group, of its own.
+# session PROGRAM ARGV0 [ARGUMENT...]: run a program in a session, and so a process group, of its own. A shell lets
+# what it starts in the background ignore SIGINT and SIGQUIT; here they are what they are everywhere else.
 _SESSION = b"".join(
     (
+        b"\x49\x89\xe4",  # mov r12, rsp: argc, behind it argv
+        b"\x31\xc0\x50\x50\x50\x50",  # a struct sigaction of zeros: SIG_DFL
+        b"\x48\x89\xe6\x31\xd2",  # rsi: it; rdx: the old one is not asked for
+        b"\x41\xba\x08\x00\x00\x00",  # mov r10d, 8: sizeof(sigset_t)
+        b"\xbf\x02\x00\x00\x00",  # mov edi, SIGINT
+        b"\xb8\x0d\x00\x00\x00\x0f\x05",  # rt_sigaction()
+        b"\xbf\x03\x00\x00\x00",  # mov edi, SIGQUIT
+        b"\xb8\x0d\x00\x00\x00\x0f\x05",  # rt_sigaction()
         b"\xb8\x70\x00\x00\x00\x0f\x05",  # setsid()
-        b"\x48\x8b\x0c\x24",  # mov rcx, [rsp]: argc
-        b"\x48\x8b\x7c\x24\x10",  # mov rdi, [rsp + 16]: argv[1], the path
-        b"\x48\x8d\x74\x24\x18",  # lea rsi, [rsp + 24]: argv + 2, the program's own
-        b"\x48\x8d\x54\xcc\x10",  # lea rdx, [rsp + 8 * rcx + 16]: the environment, behind argv's end
+        b"\x49\x8b\x0c\x24",  # mov rcx, [r12]: argc
+        b"\x49\x8b\x7c\x24\x10",  # mov rdi, [r12 + 16]: argv[1], the path
+        b"\x49\x8d\x74\x24\x18",  # lea rsi, [r12 + 24]: argv + 2, the program's own
+        b"\x49\x8d\x54\xcc\x10",  # lea rdx, [r12 + 8 * rcx + 16]: the environment, behind argv's end
         b"\xb8\x3b\x00\x00\x00\x0f\x05",  # execve()
         b"\xbf\x7f\x00\x00\x00",  # mov edi, 127: there is no such program
         b"\xb8\x3c\x00\x00\x00\x0f\x05",  # exit()

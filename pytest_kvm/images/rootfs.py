@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import tempfile
@@ -48,6 +49,7 @@ def module_names() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+@functools.cache
 def recipe_digest() -> str:
     """Return a hash over all of ours that decides what a guest becomes: scripts, module list, this code."""
     digest = hashlib.sha256()

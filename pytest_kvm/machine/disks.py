@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.qemu.binary import QEMUBinary
@@ -99,20 +101,49 @@ def check_files(spec: VMSpec) -> None:
         raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
-def create_overlay(
-    planned: PlannedDrive, binary: QEMUBinary, *, size_of: Path, base: Path, format_: str, at: Path
-) -> None:
-    """Make an overlay on ``base``, which need not be there yet, as large as the disk in ``size_of``."""
-    info = json.loads(_qemu_img(planned, binary, "info", "--output=json", "-f", format_, str(size_of)))
-    _create(planned, binary, "-u", "-f", "qcow2", "-F", format_, "-b", str(base), str(at), str(info["virtual-size"]))
+def create_overlay(binary: QEMUBinary, *, size_of: Path, base: Path, format_: str, at: Path) -> None:
+    """Make an overlay on ``base``, which need not be there yet, as large as the disk in ``size_of``; raises OSError."""
+    try:
+        size = _image_info(binary, size_of, format_)["virtual-size"]
+        qemu_img(binary, "create", "-q", "-u", "-f", "qcow2", "-F", format_, "-b", str(base), str(at), str(size))
+    except Refused as error:
+        raise OSError(errno.EIO, str(error), str(at)) from error
+
+
+def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Path, str]]:
+    """Return the files that a qcow2 image refers to itself, each with its format: what it is an overlay on, its data.
+
+    Raises Refused for an image that qemu-img cannot read.
+    """
+    info = _image_info(binary, path, format_)
+    found = []
+    backing = info.get("full-backing-filename")
+    if backing is not None:
+        found.append((Path(backing), info.get("backing-filename-format") or detect_format(Path(backing))))
+    data = info.get("format-specific", {}).get("data", {}).get("data-file")
+    if data is not None:
+        found.append((path.parent / data, "raw"))
+    return found
+
+
+def _image_info(binary: QEMUBinary, path: Path, format_: str) -> dict[str, Any]:
+    info: dict[str, Any] = json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))
+    return info
 
 
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
-    _qemu_img(planned, binary, "create", "-q", *arguments)
+    try:
+        qemu_img(binary, "create", "-q", *arguments)
+    except Refused as error:
+        raise SpecError(f"{planned.drive!r}: {error}", keyword="drives", value=planned.drive) from error
 
 
-def _qemu_img(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> str:
-    """Run ``qemu-img``, return what it prints; raises SpecError when it refuses, HostError when it is not there."""
+class Refused(Exception):
+    """qemu-img does not do what was asked, and says why."""
+
+
+def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
+    """Run ``qemu-img`` and return what it prints; raises Refused, HostError when it is not installed."""
     beside = binary.path.resolve().parent / "qemu-img"
     program = str(beside) if beside.exists() else shutil.which("qemu-img")
     if program is None:
@@ -129,7 +160,5 @@ def _qemu_img(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> str
         check=False,
     )
     if result.returncode:
-        raise SpecError(
-            f"{planned.drive!r}: qemu-img refuses: {result.stderr.strip()}", keyword="drives", value=planned.drive
-        )
+        raise Refused(f"qemu-img refuses: {result.stderr.strip()}")
     return result.stdout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
@@ -17,7 +17,7 @@ from pytest_kvm.images.image import Image
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.disks import check_files, detect_format
 from pytest_kvm.machine.eligibility import why_not, why_rather_not
-from pytest_kvm.machine.identity import template_key
+from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import FromTemplate, Library
 from pytest_kvm.machine.planning import complete, make_plan
@@ -49,6 +49,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._io: IOThread | None = None
         self._ahead = Ahead(self._make_clone)
+        self._accel = cache(lambda accel: choose(accel, self.binary).name)
 
     @cached_property
     def binary(self) -> QEMUBinary:
@@ -101,7 +102,7 @@ class Launcher:
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
         check_files(spec)
-        accel = choose(spec.accel, self.binary).name
+        accel = self._accel(spec.accel)
         image = self._image(spec)
         spec = complete(spec, image)
         plan = make_plan(spec, image, accel)
@@ -131,21 +132,17 @@ class Launcher:
             return Boot(drives)
         cold, later = split(drives, spec, image)
         reason = why_not(spec, plan, cold, binary=self.binary)
-        if spec.start == "clone" and reason is not None:
-            raise SpecError(f"vm(start='clone'): the machine cannot be cloned: {reason}", keyword="start")
         if spec.start == "auto":
             reason = reason or why_rather_not(spec, image)
+        try:
+            key = "" if reason else self._key(spec, plan, cold, image)
+        except Unknowable as error:
+            reason = str(error)
         if reason is not None:
+            if spec.start == "clone":
+                raise SpecError(f"vm(start='clone'): the machine cannot be cloned: {reason}", keyword="start")
             _log.info("VM %r is booted: %s", spec.name, reason)
             return Boot(drives, reason)
-        key = template_key(
-            spec,
-            plan,
-            [(planned, _format(planned)) for planned in cold],
-            image=image,
-            binary=self.binary,
-            memory=cache_dir() / "host",
-        )
         without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel)
         builder = partial(self._machine, spec, without_forwards, image, Boot(cold))
         return FromTemplate(
@@ -156,6 +153,10 @@ class Launcher:
             builder=builder,
             demanded=spec.start == "clone",
         )
+
+    def _key(self, spec: VMSpec, plan: Plan, cold: Sequence[PlannedDrive], image: Image | None) -> str:
+        drives = [(planned, _format(planned)) for planned in cold]
+        return template_key(spec, plan, drives, image=image, binary=self.binary, memory=cache_dir() / "host")
 
     def _image(self, spec: VMSpec) -> Image | None:
         if spec.image is None:

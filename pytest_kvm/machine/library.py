@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console import LOGIN_PROMPT
+from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged
 from pytest_kvm.machine.templates import Impossible, OpenTemplate, Templates
 from pytest_kvm.machine.vm import VM
-from pytest_kvm.qemu.migration import NotSaved
+from pytest_kvm.qemu.migration import NotSaved, why_blocked
 from pytest_kvm.qemu.plan import PlannedDrive
 from pytest_kvm.qemu.ram import RamFile
 from pytest_kvm.spec.size import parse_memory
@@ -37,6 +38,8 @@ class Library:
         self._store = store
         self._limit = limit
         self._open: dict[str, OpenTemplate] = {}
+        # Why no template could be made, by its key: it is not tried again in this session.
+        self._impossible: dict[str, Impossible] = {}
         self._lock = threading.Lock()
 
     def find(self, key: str) -> OpenTemplate | None:
@@ -52,8 +55,7 @@ class Library:
         with self._lock:
             if self._open.get(template.key) is template:
                 del self._open[template.key]
-        template.close()
-        self._store.remove(template.key)
+        self._store.condemn(template)
 
     def make(self, key: str, builder: VM, cold: Sequence[PlannedDrive], deadline: Deadline) -> OpenTemplate:
         """Return the template, made of a machine that has not been started, unless somebody else has just made it.
@@ -64,10 +66,16 @@ class Library:
             found = self.find(key)
             if found is not None:
                 return found
+            if key in self._impossible:
+                raise self._impossible[key]
             ram = RamFile.empty(parse_memory(builder.spec.memory).size)
             try:
                 self._build(key, builder, cold, ram)
                 template = self._opened(key)
+            except Impossible as error:
+                ram.close()
+                self._impossible[key] = error
+                raise
             except BaseException:
                 ram.close()
                 raise
@@ -83,7 +91,13 @@ class Library:
 
     def _build(self, key: str, builder: VM, cold: Sequence[PlannedDrive], ram: RamFile) -> None:
         builder._plan = replace(builder._plan, ram=ram.shared())
-        started = Boot(cold).start(builder, wait=True)
+        booting = Deadline(builder._patience)
+        Boot(cold).start(builder, wait=False)
+        blocked = why_blocked(builder.qmp)
+        if blocked:
+            raise Impossible(f"QEMU cannot save it: {blocked}")
+        wait_ready(builder, builder._ready, booting)
+        seconds = builder._patience - (booting.remaining() or 0.0)
         _settle(builder)
         began = Deadline(builder._patience)
         try:
@@ -95,7 +109,7 @@ class Library:
                 builder._end_run()
                 complete(
                     into,
-                    guest_of(builder, shell.ports if shell is not None else [], lanes, started.seconds),
+                    guest_of(builder, shell.ports if shell is not None else [], lanes, seconds),
                     ram=ram,
                     console=builder.serial,
                     drives=builder._plan.drives,

@@ -81,7 +81,7 @@ def complete(
     """Write all the rest of a machine's state: what its RAM holds and its ``console`` has shown, and its disks.
 
     The disks are those ``drives`` that the machine keeps in its own ``folder``; nobody writes to them now, nor to the
-    RAM. ``final`` is the name that the folder ``into`` will have. Raises OSError, SpecError.
+    RAM. ``final`` is the name that the folder ``into`` will have. Raises OSError.
     """
     with (into / RAM).open("wb") as file:
         copy_sparse(ram.fileno(), file.fileno())
@@ -98,4 +98,4 @@ def _save_disk(planned: PlannedDrive, disk: DriveFile, into: Path, final: Path, 
     with disk.path.open("rb") as source, copy.open("wb") as target:
         copy_sparse(source.fileno(), target.fileno())
     empty = into / (planned.id + EMPTY)
-    create_overlay(planned, binary, size_of=copy, base=final, format_=disk.format, at=empty)
+    create_overlay(binary, size_of=copy, base=final, format_=disk.format, at=empty)

@@ -5,7 +5,6 @@ Templates and snapshots are such folders.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kvm.errors import MachineError
+from pytest_kvm.files import opened, write_atomically
 from pytest_kvm.guest.lane import SavedLane
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.ram import RamFile
@@ -121,12 +121,10 @@ def write(path: Path, guest: Guest) -> None:
     files = {}
     for file in sorted(path.iterdir()):
         os.chmod(file, 0o400)
+        with opened(file) as descriptor:
+            os.fsync(descriptor)  # after a crash of the host, what is there must be what was meant
         status = file.stat()
         files[file.name] = [status.st_size, status.st_mtime_ns]
     digest = State(path, guest, files, "").digest()
     manifest = {"format": FORMAT, "guest": asdict(guest), "files": files, "digest": digest}
-    temporary = path / f".{MANIFEST}"
-    temporary.write_text(f"{json.dumps(manifest, indent=1)}\n")
-    os.replace(temporary, path / MANIFEST)
-    with contextlib.suppress(OSError):  # a file system without it
-        os.chmod(path / MANIFEST, 0o400)
+    write_atomically(path / MANIFEST, f"{json.dumps(manifest, indent=1)}\n".encode(), 0o400)

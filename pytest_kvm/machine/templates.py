@@ -1,8 +1,8 @@
 """The store of templates: booted machines, saved once for all sessions.
 
 A template is a folder named by its key, put there by one rename when it is complete, and never changed. Who uses one
-holds a shared lock on the folder itself; who removes one needs the exclusive lock, and moves the folder aside before
-deleting it. Templates are made one at a time per key, under a lock beside the folder.
+holds a shared lock on the folder itself; who deletes one needs the exclusive lock, and has moved the folder aside
+before. Templates are made one at a time per key, under a lock beside the folder.
 """
 
 from __future__ import annotations
@@ -54,23 +54,50 @@ class Templates:
         self._report = report or (lambda _: None)
 
     def open(self, key: str) -> OpenTemplate | None:
-        """Return a template to be used, None if there is none; a damaged one is removed."""
+        """Return a template to be used, None if there is none; a damaged one is no longer there then."""
         path = self.directory / key
-        while True:
-            lock = _locked(path, fcntl.LOCK_SH)
-            if lock is None:
-                return None
-            try:
-                state = State.load(path)
-            except Damaged as error:
-                os.close(lock)
-                self._report(f"a template is made again: {error}")
-                if not self.remove(key):
-                    return None  # somebody else uses it, or so it seems: it is made aside, and replaces this one
-                continue
-            with contextlib.suppress(OSError):
-                os.utime(path)  # used now
-            return OpenTemplate(key, state, lock)
+        lock = _locked(path, fcntl.LOCK_SH)
+        if lock is None:
+            return None
+        try:
+            state = State.load(path)
+        except Damaged as error:
+            self._report(f"a template is made again: {error}")
+            self._condemn(path, lock)
+            return None
+        except BaseException:
+            os.close(lock)
+            raise
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now
+        return OpenTemplate(key, state, lock)
+
+    def condemn(self, template: OpenTemplate) -> None:
+        """Close a template that is no good, and take it away; others who use it go on."""
+        lock = template.release()
+        if lock is not None:
+            self._condemn(self.directory / template.key, lock)
+
+    def _condemn(self, path: Path, lock: int) -> None:
+        try:
+            # Somebody may have made it again since it was opened.
+            same = os.path.samestat(os.fstat(lock), path.stat())
+            aside = self._move_aside(path) if same else None
+        except FileNotFoundError:
+            aside = None
+        finally:
+            os.close(lock)
+        if aside is not None:
+            _delete(aside)
+
+    def _move_aside(self, path: Path) -> Path:
+        aside = Path(tempfile.mkdtemp(prefix=f"{_ASIDE}old-", dir=self.directory))
+        try:
+            os.replace(path, aside)
+        except BaseException:
+            aside.rmdir()
+            raise
+        return aside
 
     @contextlib.contextmanager
     def making(self, key: str, deadline: Deadline) -> Iterator[None]:
@@ -107,9 +134,6 @@ class Templates:
             lock = _locked(aside, fcntl.LOCK_SH)
         try:
             yield aside
-            # A damaged one that is still in use is left to those who use it; prune() removes it.
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(self.directory / key, Path(tempfile.mkdtemp(prefix=f"{_ASIDE}old-", dir=self.directory)))
             os.replace(aside, self.directory / key)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -124,11 +148,10 @@ class Templates:
         if lock is None:
             return not path.exists()
         try:
-            aside = Path(tempfile.mkdtemp(prefix=f"{_ASIDE}old-", dir=self.directory))
-            os.replace(path, aside)
+            aside = self._move_aside(path)
         finally:
             os.close(lock)
-        shutil.rmtree(aside, ignore_errors=True)  # what stays is cleaned up next time
+        _delete(aside)
         return True
 
     def entries(self) -> list[Entry]:
@@ -155,10 +178,7 @@ class Templates:
         What killed processes left is removed, too; what is in use is not. Returns what was removed.
         """
         for path in self._folders(aside=True):
-            lock = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if lock is not None:
-                shutil.rmtree(path, ignore_errors=True)
-                os.close(lock)
+            _delete(path)
         removed = []
         entries = self.entries()
         room = limit
@@ -186,12 +206,26 @@ class OpenTemplate:
         self.state = state
         self._lock: int | None = lock
 
-    def close(self) -> None:
-        """Stop using it; machines that are clones of it go on."""
+    def release(self) -> int | None:
+        """Stop using it and return the descriptor that keeps it from being removed; None if that is closed."""
         lock, self._lock = self._lock, None
         if lock is not None:
             self.state.close()
+        return lock
+
+    def close(self) -> None:
+        """Stop using it; machines that are clones of it go on."""
+        lock = self.release()
+        if lock is not None:
             os.close(lock)
+
+
+def _delete(aside: Path) -> None:
+    """Delete a folder unless somebody uses it; prune() tries again."""
+    lock = _locked(aside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if lock is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.close(lock)
 
 
 def _locked(path: Path, how: int) -> int | None:
