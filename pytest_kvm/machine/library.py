@@ -24,6 +24,8 @@ from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.waiting import Deadline
 
 _log = logging.getLogger("pytest_kvm")
+# Old QEMUs need a copy of the RAM in memory: of so many templates it is kept.
+_RAM_KEPT = 4
 # A login prompt comes a moment after the machine is ready, where there is one.
 _PROMPT_PATIENCE = 5.0
 
@@ -45,9 +47,11 @@ class Library:
     def find(self, key: str) -> OpenTemplate | None:
         """Return the template if there is one; nothing is booted."""
         with self._lock:
-            template = self._open.get(key) or self._store.open(key)
+            template = self._open.pop(key, None) or self._store.open(key)
             if template is not None:
-                self._open[key] = template
+                self._open[key] = template  # the one used last is the last one
+                for other in list(self._open.values())[:-_RAM_KEPT]:
+                    other.state.close()
             return template
 
     def discard(self, template: OpenTemplate) -> None:
@@ -68,18 +72,13 @@ class Library:
                 return found
             if key in self._impossible:
                 raise self._impossible[key]
-            ram = RamFile.empty(parse_memory(builder.spec.memory).size)
             try:
-                self._build(key, builder, cold, ram)
+                with contextlib.closing(RamFile.empty(parse_memory(builder.spec.memory).size)) as ram:
+                    self._build(key, builder, cold, ram)
                 template = self._opened(key)
             except Impossible as error:
-                ram.close()
                 self._impossible[key] = error
                 raise
-            except BaseException:
-                ram.close()
-                raise
-            template.state.keep(ram, builder._binary)
             self._store.prune(self._limit)
             return template
 

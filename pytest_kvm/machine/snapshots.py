@@ -112,40 +112,33 @@ def _save(vm: VM, into: Path) -> State:
     """
     deadline = Deadline(vm._patience)
     was_running = vm.qmp.execute("query-status")["running"]
-    ram = RamFile.empty(parse_memory(vm.spec.memory).size)
-    try:
-        with contextlib.ExitStack() as stack:
-            shell = vm.shell
-            lanes = stack.enter_context(shell.held()) if shell is not None else []
-            ports = shell.ports if shell is not None else []
-            stack.enter_context(_going_on(vm, was_running))
-            second = stack.enter_context(contextlib.closing(_second(vm, ram, ports)))
-            socket = second._folder / "incoming"
-            try:
-                second._launch(deadline, second._plan)
-                with loading(second.qmp, f"unix:{socket}", deadline, without_ram=False):
-                    save(vm.qmp, socket, deadline, without_ram=False)
-            except (QMPError, QEMUExited, WaitTimeout) as error:
-                vm.watch.check()
-                raise Refused(f"VM {vm.name!r}: a second QEMU did not take its state: {error}") from error
-            save_devices(second.qmp, vm._io, folder=second._folder, into=into, deadline=deadline)
-            second._end_run()
-            complete(
-                into,
-                guest_of(vm, ports, lanes, vm.started.seconds if vm.started is not None else 0.0),
-                ram=ram,
-                console=vm.serial,
-                drives=vm._plan.drives,
-                folder=vm._folder,
-                binary=vm._binary,
-                final=into,
-            )
-        state = State.load(into)
-    except BaseException:
-        ram.close()
-        raise
-    state.keep(ram, vm._binary)
-    return state
+    with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram, contextlib.ExitStack() as stack:
+        shell = vm.shell
+        lanes = stack.enter_context(shell.held()) if shell is not None else []
+        ports = shell.ports if shell is not None else []
+        stack.enter_context(_going_on(vm, was_running))
+        second = stack.enter_context(contextlib.closing(_second(vm, ram, ports)))
+        socket = second._folder / "incoming"
+        try:
+            second._launch(deadline, second._plan)
+            with loading(second.qmp, f"unix:{socket}", deadline, without_ram=False):
+                save(vm.qmp, socket, deadline, without_ram=False)
+        except (QMPError, QEMUExited, WaitTimeout) as error:
+            vm.watch.check()
+            raise Refused(f"VM {vm.name!r}: a second QEMU did not take its state: {error}") from error
+        save_devices(second.qmp, vm._io, folder=second._folder, into=into, deadline=deadline)
+        second._end_run()
+        complete(
+            into,
+            guest_of(vm, ports, lanes, vm.started.seconds if vm.started is not None else 0.0),
+            ram=ram,
+            console=vm.serial,
+            drives=vm._plan.drives,
+            folder=vm._folder,
+            binary=vm._binary,
+            final=into,
+        )
+    return State.load(into)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,10 @@ from pytest_kvm.machine import late
 from pytest_kvm.machine.disks import prepare
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.readiness import wait_ready
-from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, State
+from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.qemu.ram import RamFile
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -84,8 +86,9 @@ def clone(
     began = Deadline(vm._patience)
     vm._revive()
     state.check()
-    with opened(state.path / DEVICES) as devices:
-        plan = _incoming(vm, state, prepare(cold, vm._folder, vm._binary, saved=state.path), devices)
+    with opened(state.path / DEVICES) as devices, contextlib.closing(state.ram(vm._binary)) as ram:
+        drives = prepare(cold, vm._folder, vm._binary, saved=state.path)
+        plan = _incoming(vm, state.guest, drives, ram, devices)
         try:
             vm._launch(began, plan)
             load(vm.qmp, f"fd:{devices}", began, without_ram=True)
@@ -101,14 +104,15 @@ def clone(
     return Started("clone", vm._patience - (began.remaining() or 0.0))
 
 
-def _incoming(vm: VM, state: State, drives: Sequence[tuple[PlannedDrive, DriveFile]], devices: int) -> Plan:
-    guest = state.guest
+def _incoming(
+    vm: VM, guest: Guest, drives: Sequence[tuple[PlannedDrive, DriveFile]], ram: RamFile, devices: int
+) -> Plan:
     return replace(
         vm._plan,
         drives=drives,
         nics=[replace(nic, mac=mac) for nic, mac in zip(vm._plan.nics, guest.macs, strict=True)],
         ports=shell_ports(guest.ports),
-        ram=state.ram(vm._binary).private(),
+        ram=ram.private(),
         incoming=True,
         inherited=[devices],
     )
@@ -117,7 +121,10 @@ def _incoming(vm: VM, state: State, drives: Sequence[tuple[PlannedDrive, DriveFi
 def rest(vm: VM) -> None:
     """Pause a machine that nobody needs yet."""
     if vm.shell is not None:
-        vm.run("true")  # emulated code is translated when it runs first: the test's first command will be faster
+        # Emulated code is translated when it runs first, here instead of in the test; the second command begins when
+        # the guest has made ready for it.
+        vm.run("true")
+        vm.run("true")
     vm.pause()
 
 

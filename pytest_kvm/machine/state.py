@@ -90,26 +90,17 @@ class State:
         return digest.hexdigest()
 
     def ram(self, binary: QEMUBinary) -> RamFile:
-        """Return the machine's RAM for further ones to begin with; raises Damaged."""
+        """Return the machine's RAM for a further one to begin with, to be closed by the caller; raises Damaged."""
         with self._lock:
             if self._ram is None:
                 try:
                     self._ram = RamFile.opened(self.path / RAM, binary)
                 except OSError as error:
                     raise Damaged(f"{self.path / RAM}: {error.strerror}") from error
-            return self._ram
-
-    def keep(self, ram: RamFile, binary: QEMUBinary) -> None:
-        """Go on with the RAM that the saved machine has filled, if the other way is to read it from its file."""
-        with self._lock:
-            if self._ram is not None or not RamFile.needs_seal(binary):
-                ram.close()
-            else:
-                ram.seal()
-                self._ram = ram
+            return self._ram.duplicate()
 
     def close(self) -> None:
-        """Let go of the RAM; machines that began with it go on."""
+        """Let go of the RAM, until it is asked for again; machines that began with it go on."""
         with self._lock:
             ram, self._ram = self._ram, None
         if ram is not None:

@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,8 +252,3 @@ def _locked(path: Path, how: int) -> int | None:
 
 def _size(path: Path) -> int:
     return sum(file.lstat().st_blocks * 512 for file in path.iterdir())
-
-
-def age(entry: Entry) -> float:
-    """Return how many seconds ago the template was used last."""
-    return max(0.0, time.time() - entry.used)

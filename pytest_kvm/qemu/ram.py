@@ -33,24 +33,27 @@ class RamFile:
         os.ftruncate(descriptor, size)
         return cls(descriptor, sealed=False)
 
-    @staticmethod
-    def needs_seal(binary: QEMUBinary) -> bool:
-        """Return whether this QEMU would write to a file that it maps privately."""
-        return binary.version < _PROTECTING
-
     @classmethod
     def opened(cls, path: Path, binary: QEMUBinary) -> RamFile:
         """Return the RAM that was saved in a file; raises OSError."""
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        if not cls.needs_seal(binary):
+        if binary.version >= _PROTECTING:
             return cls(source, sealed=False)
         try:
             copy = cls.empty(os.fstat(source).st_size)
-            copy_sparse(source, copy.fileno())
+            try:
+                copy_sparse(source, copy.fileno())
+                copy.seal()
+            except BaseException:
+                copy.close()
+                raise
+            return copy
         finally:
             os.close(source)
-        copy.seal()
-        return copy
+
+    def duplicate(self) -> RamFile:
+        """Return it under a descriptor of its own."""
+        return RamFile(os.dup(self._descriptor), sealed=self._sealed)
 
     def seal(self) -> None:
         """Let nobody write to it any more; the machine that did must have ended."""
