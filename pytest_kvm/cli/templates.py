@@ -12,7 +12,8 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT
 from pytest_kvm.machine.templates import Entry, Templates
-from pytest_kvm.spec.size import parse_size
+from pytest_kvm.spec.size import read_size
+from pytest_kvm.spec.wording import about
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -90,7 +91,8 @@ def _find(key: str, entries: Iterable[Entry]) -> Entry:
 def _prune(options: argparse.Namespace) -> int:
     limit = DEFAULT_TEMPLATE_LIMIT
     if options.limit is not None:
-        limit = 0 if options.limit == "0" else parse_size(options.limit)
+        with about(f"templates prune --limit={options.limit}", keyword="limit", value=options.limit):
+            limit = 0 if options.limit == "0" else read_size(options.limit)
     print(_total(_store().prune(limit), "removed"))
     return 0
 

@@ -23,13 +23,15 @@ _CHUNK = 1 << 20
 class Job:
     """A command on its way: ``status`` is None until the guest has answered and all output is here."""
 
-    def __init__(self, script: bytes, *, stdin: bool, watch: Watch, end: str | None = None) -> None:
+    def __init__(
+        self, script: bytes, *, stdin: bool, watch: Watch, end: str | None = None, keep_output: bool = True
+    ) -> None:
         self.script = script
         self.watch = watch
         self.stdin = stdin
         self.end = end or f"end-{secrets.token_hex(12)}"
-        self.out = Stream(self.end.encode() + b"\n", watch)
-        self.err = Stream(self.end.encode() + b"\n", watch)
+        self.out = Stream(self.end.encode() + b"\n", watch, keep=keep_output)
+        self.err = Stream(self.end.encode() + b"\n", watch, keep=keep_output)
         # Where it runs, and as which command there; None until it has been given a lane.
         self.lane: Lane | None = None
         self.number = 0
@@ -73,12 +75,19 @@ class Job:
 
 @dataclass(frozen=True)
 class SavedLane:
-    """A lane as it was when the machine's state was saved: ``end`` is the mark of a command in flight, or ""."""
+    """A lane as it was when the machine's state was saved.
+
+    ``end`` is the mark of a command in flight, or "". What had come of it by then will not come again: its ``status``,
+    and the end of ``out`` or ``err``.
+    """
 
     number: int
     epoch: str
     count: int
     end: str = ""
+    status: int | None = None
+    out: bool = False
+    err: bool = False
 
 
 class Lane:
@@ -106,18 +115,25 @@ class Lane:
         self._loop.add_reader(connection, self._receive, port, connection)
 
     def saved(self) -> SavedLane:
-        """Return what a clone of the machine needs to know about the lane."""
-        return SavedLane(self.number, self.epoch, self._id, self.job.end if self.job is not None else "")
+        """Return what a clone of the machine, which has stopped, needs to know about the lane."""
+        for port, connection in list(self._sockets.items()):
+            while self._receive(port, connection):
+                pass
+        job = self.job
+        if job is None:
+            return SavedLane(self.number, self.epoch, self._id)
+        return SavedLane(self.number, self.epoch, self._id, job.end, self._status, job.out.complete, job.err.complete)
 
     def restore(self, saved: SavedLane) -> None:
         """The guest's end goes on where it was when the machine's state was saved."""
-        self.epoch, self._id = saved.epoch, saved.count
+        self.epoch, self._id, self._status = saved.epoch, saved.count, saved.status
         if saved.epoch:
             self.ready.set()
         if saved.end:
             # Nobody waits for it, but the lane is taken until it ends.
-            self.job = Job(b"", stdin=False, watch=self._watch, end=saved.end)
+            self.job = Job(b"", stdin=False, watch=self._watch, end=saved.end, keep_output=False)
             self.job.number = saved.count
+            self.job.out.complete, self.job.err.complete = saved.out, saved.err
 
     def close(self) -> None:
         """Close the connections; the command in flight is lost."""
@@ -156,7 +172,8 @@ class Lane:
         if job.stdin:
             job.writer = self._loop.create_task(self._write_input(job, connect(self._folder / f"{self.number}.in")))
         flag = "+" if job.stdin else "-"
-        header = f"{self.epoch} {self._id} {flag} {len(job.script)} {job.end}\n"
+        # It begins a line whatever a predecessor of the lane was sent and did not read.
+        header = f"\n{self.epoch} {self._id} {flag} {len(job.script)} {job.end}\n"
         try:
             await self._loop.sock_sendall(self._sockets["ctl"], header.encode() + job.script)
         except (OSError, KeyError):
@@ -188,16 +205,17 @@ class Lane:
                 else:
                     _tell(sent, None)
 
-    def _receive(self, port: str, connection: socket.socket) -> None:
+    def _receive(self, port: str, connection: socket.socket) -> bool:
+        """Take what has arrived; return whether there was anything."""
         try:
             data = connection.recv(_CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._loop.remove_reader(connection)
-            return
+            return False
         if port == "ctl":
             *lines, self._lines = (self._lines + data).split(b"\n")
             for line in lines:
@@ -206,6 +224,7 @@ class Lane:
             (self.job.out if port == "out" else self.job.err).feed(data)
         # Else it is the late output of a job left behind, which belongs to no command.
         self._look()
+        return True
 
     def _answered(self, words: list[str]) -> None:
         match words:

@@ -87,7 +87,7 @@ class Shell(Runner):
         return bool(self._lanes) and self._lanes[0].ready.is_set()
 
     def lose(self, reason: str) -> None:
-        """The guest was reset: its shell is gone, and comes back when it has booted."""
+        """The guest was reset: its shell is gone, and comes back when it has booted. In the I/O thread."""
         for lane in self._lanes:
             lane.lose(reason)
         self._control.lose()
@@ -108,42 +108,69 @@ class Shell(Runner):
     # Clones
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[list[SavedLane]]:
-        """Begin no command inside the block, in which the machine's state is saved; yields what a clone must know.
+    def held(self, deadline: Deadline) -> Iterator[None]:
+        """Begin no command inside the block, in which the machine's state is saved.
 
-        Raises ShellLost when a command is on its way that the guest does not take.
+        Raises MachineError when a command is on its way that the guest does not take.
         """
-        lanes = self._io.run(self._hold())
         try:
-            yield lanes
+            self._io.run(asyncio.wait_for(self._hold(), deadline.remaining()))
+        except TimeoutError as error:
+            self._watch.check()
+            raise MachineError(
+                f"VM {self.name!r}: commands wait for the guest's shell, for {deadline.seconds or 0.0:g} s"
+            ) from error
+        try:
+            yield
         finally:
             self._io.call(self._growing.release)
 
-    async def _hold(self) -> list[SavedLane]:
+    async def _hold(self) -> None:
         await self._growing.acquire()
         try:
             for lane in self._lanes:
                 while lane.job is not None and not lane.job.number:
                     await asyncio.sleep(0)
-                if lane.job is not None:
-                    # What is still in a socket would be in no clone: wait until the command runs.
-                    await self._control.ask(f"signal 0 {lane.number} {lane.job.number}")
-            return [lane.saved() for lane in self._lanes]
+                job = lane.job
+                # What is still in a socket would be in no clone: wait until the command runs.
+                while job is not None and lane.job is job:
+                    if await self._control.ask(f"signal 0 {lane.number} {job.number}") == "0":
+                        break
         except BaseException:
             self._growing.release()
             raise
 
+    def saved(self) -> list[SavedLane]:
+        """Return what clones of the machine, which has stopped, need to know."""
+        return self._io.call(lambda: [lane.saved() for lane in self._lanes])
+
     def resume(self, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
         """Go on where the machine was when its state was saved, with the time of day and random numbers of its own.
 
-        Raises TimeoutError when the guest does not answer.
+        Raises TimeoutError when the guest does not answer, or the machine's failure.
         """
-        self._io.run(asyncio.wait_for(self._resumed(lanes), deadline.remaining()))
+        work = asyncio.run_coroutine_threadsafe(self._resumed(lanes), self._io.loop)
+        work.add_done_callback(lambda _: self._watch.notify())
+        try:
+            if not self._watch.wait_for(work.done, deadline):
+                raise TimeoutError
+            work.result()
+        except OSError:
+            # The connection breaks a moment before the process has ended, which tells more.
+            self._watch.wait_only(lambda: self._watch.failed, Deadline(1))
+            self._watch.check()
+            raise
+        finally:
+            work.cancel()
 
     async def _resumed(self, lanes: Iterable[SavedLane]) -> None:
         for saved in lanes:
             self._lane(saved.number).restore(saved)
         await self._resume.repair()
+
+    def forget(self, reason: str) -> None:
+        """Give up all commands."""
+        self._io.call(self.lose, reason)
 
     @property
     def ports(self) -> list[str]:

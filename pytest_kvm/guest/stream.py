@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 
 class Stream(io.RawIOBase):
-    """Bytes up to an end mark, of which nothing is ever shown, nor of what follows it."""
+    """Bytes up to an end mark, of which nothing is ever shown, nor of what follows it.
 
-    def __init__(self, end: bytes, watch: Watch) -> None:
+    ``keep=False`` drops all but the news of the end.
+    """
+
+    def __init__(self, end: bytes, watch: Watch, *, keep: bool = True) -> None:
         super().__init__()
+        self._keep = keep
         self._end = end
         self._watch = watch
         self._data = bytearray()
@@ -33,6 +37,8 @@ class Stream(io.RawIOBase):
             if found >= 0:
                 del self._data[found:]
                 self.complete = True
+            if not self._keep:
+                self._take(max(0, len(self._data) - len(self._end)))
             self._watch.notify()
 
     def abandon(self) -> None:

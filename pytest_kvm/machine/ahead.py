@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -27,7 +26,7 @@ class Ahead:
 
     def __init__(self, make: Callable[[VMSpec], VM | None]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next: _Next | None = None
 
     def begin(self, spec: VMSpec) -> None:
@@ -35,19 +34,17 @@ class Ahead:
         with self._lock:
             if self._next is not None and self._next.spec == spec:
                 return
-        self.close()
-        if available() < parse_memory(spec.memory).size + _RESERVE:
-            return
-        with self._lock:
-            self._next = _Next(spec, self._make)
+            self.close()
+            if available() >= parse_memory(spec.memory).size + _RESERVE:
+                self._next = _Next(spec, self._make)
 
     def take(self, spec: VMSpec) -> VM | None:
         """Return the machine that was made for this spec, running and as if made now; None if there is none."""
         with self._lock:
             if self._next is None or self._next.spec != spec:
                 return None
-            taken, self._next = self._next, None
-        vm = taken.result()
+            vm = self._next.result()
+            self._next = None
         if vm is None:
             return None
         try:
@@ -56,21 +53,23 @@ class Ahead:
             _log.info("VM %r, made ahead, is of no use: %s", spec.name, error)
             vm.close()
             return None
+        except BaseException:
+            vm.close()
+            raise
         return vm
 
     def make_room(self) -> None:
         """Give up the machine when memory is short: somebody else has one to make."""
         with self._lock:
-            waiting = self._next
-        if waiting is not None and available() < _RESERVE:
-            self.close()
+            if self._next is not None and available() < _RESERVE:
+                self.close()
 
     def close(self) -> None:
         """End the machine that nobody has asked for."""
         with self._lock:
-            dropped, self._next = self._next, None
-        if dropped is not None:
-            dropped.drop()
+            if self._next is not None:
+                self._next.drop()
+                self._next = None
 
 
 class _Next:
@@ -81,6 +80,7 @@ class _Next:
         self._make = make
         self._vm: VM | None = None
         self._wanted = False
+        self._dropped = False
         self._thread = threading.Thread(target=self._work, name="pytest-kvm-ahead", daemon=True)
         self._thread.start()
 
@@ -88,9 +88,9 @@ class _Next:
         # The test that needs it makes its own then, and shows what is wrong.
         try:
             self._vm = self._make(self.spec)
-            if self._vm is not None:
+            if self._vm is not None and not self._dropped:
                 self._vm.start()
-                if not self._wanted:
+                if not self._wanted and not self._dropped:
                     rest(self._vm)
         except (KVMError, OSError) as error:
             _log.info("VM %r could not be made ahead: %s", self.spec.name, error)
@@ -99,8 +99,10 @@ class _Next:
     def _discard(self) -> None:
         vm, self._vm = self._vm, None
         if vm is not None:
-            with contextlib.suppress(MachineError):
+            try:
                 vm.close()
+            except MachineError as error:
+                _log.warning("VM %r, made ahead: %s", self.spec.name, error)
 
     def result(self) -> VM | None:
         """Return the machine when it is made; None if it could not be."""
@@ -110,6 +112,7 @@ class _Next:
 
     def drop(self) -> None:
         """End the machine, whether or not it has come up."""
+        self._dropped = True
         vm = self._vm
         if vm is not None:
             vm.watch.fail(lambda: MachineError("nobody needs the machine any more"))

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.plan import DriveFile, PlannedDrive
+from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.size import parse_size
 from pytest_kvm.spec.vm import VMSpec
 
@@ -30,9 +30,23 @@ def prepare(
 
     A file of the user's gets an overlay, unless ``snapshot=False`` (it is opened for writing, and QEMU locks it) or
     ``readonly=True``. Disks of a ``saved`` machine go on as they are in its folder. They live as long as the machine,
-    over all its starts. Raises SpecError for a file that is missing, HostError when qemu-img is, OSError.
+    over all its starts. Raises SpecError for a file that is missing, HostError when qemu-img is, or there is no room.
     """
-    return [(planned, _prepare(planned, folder, binary, saved)) for planned in drives]
+    try:
+        return [(planned, _prepare(planned, folder, binary, saved)) for planned in drives]
+    except OSError as error:
+        raise HostError(
+            f"no disk can be made in {folder}: {error.strerror}", hint="set TMPDIR to a directory with more room"
+        ) from error
+
+
+def write_protected(drive: Drive) -> bool:
+    """Return whether the guest gets the file itself, for reading only.
+
+    An IDE disk has no write protection (hw/ide/qdev.c refuses): there a read-only drive is an overlay.
+    """
+    unprotected = drive.interface == "ide" and drive.media == "disk"
+    return drive.file is not None and (drive.media == "cdrom" or (drive.readonly and not unprotected))
 
 
 def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary, saved: Path | None) -> DriveFile:
@@ -47,9 +61,7 @@ def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary, saved: Pat
         return _fresh(planned, folder, binary)
     path = Path(drive.file)
     format_ = drive.format or detect_format(path)
-    # An IDE disk has no write protection (hw/ide/qdev.c refuses): there a read-only drive is an overlay, too.
-    protected = drive.readonly and not (drive.interface == "ide" and drive.media == "disk")
-    if protected or drive.media == "cdrom":
+    if write_protected(drive):
         return DriveFile(path, format_, read_only=True)
     if drive.snapshot or drive.readonly:
         overlay = folder / f"{planned.id}.qcow2"
@@ -101,11 +113,10 @@ def check_files(spec: VMSpec) -> None:
         raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
-def create_overlay(binary: QEMUBinary, *, size_of: Path, base: Path, format_: str, at: Path) -> None:
-    """Make an overlay on ``base``, which need not be there yet, as large as the disk in ``size_of``; raises OSError."""
+def create_overlay(binary: QEMUBinary, *, on: Path, format_: str, at: Path) -> None:
+    """Make an overlay on the disk ``on``; raises OSError."""
     try:
-        size = _image_info(binary, size_of, format_)["virtual-size"]
-        qemu_img(binary, "create", "-q", "-u", "-f", "qcow2", "-F", format_, "-b", str(base), str(at), str(size))
+        qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", str(on), str(at))
     except Refused as error:
         raise OSError(errno.EIO, str(error), str(at)) from error
 
@@ -115,7 +126,7 @@ def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Pat
 
     Raises Refused for an image that qemu-img cannot read.
     """
-    info = _image_info(binary, path, format_)
+    info = json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))
     found = []
     backing = info.get("full-backing-filename")
     if backing is not None:
@@ -124,11 +135,6 @@ def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Pat
     if data is not None:
         found.append((path.parent / data, "raw"))
     return found
-
-
-def _image_info(binary: QEMUBinary, path: Path, format_: str) -> dict[str, Any]:
-    info: dict[str, Any] = json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))
-    return info
 
 
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:

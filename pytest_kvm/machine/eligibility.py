@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pytest_kvm.images.image import Image
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.plan import Plan, PlannedDrive, has_backend
+from pytest_kvm.qemu.plan import IMAGE_DISK, Plan, PlannedDrive, has_backend
 from pytest_kvm.spec.vm import VMSpec
 
 # x-ignore-shared, and all that goes with it, was tried with this version and newer ones only.
@@ -27,19 +29,51 @@ def why_not(spec: VMSpec, plan: Plan, cold: list[PlannedDrive], *, binary: QEMUB
     for planned in cold:
         if planned.drive.snapshot is False and planned.drive.file is not None and not planned.drive.readonly:
             return f"drive {planned.id!r} writes to {planned.drive.file}, which no template may do"
+    return _unreadable(spec)
+
+
+def _unreadable(spec: VMSpec) -> str | None:
     for device in spec.devices:
         if device.startswith(_OUTSIDE):
             return f"devices: the state of {device.partition(',')[0]!r} is outside QEMU and cannot be saved"
+    for keyword, text in _texts(spec):
+        if "/" in text:
+            return f"{keyword}: {text!r} names a file, which nobody watches for changes"
     return None
+
+
+def _texts(spec: VMSpec) -> Iterator[tuple[str, str]]:
+    """Return the texts that QEMU reads and we do not, each with its keyword."""
+    for device in spec.devices:
+        yield "devices", device
+    for keyword in ("machine", "boot", "cpu"):
+        yield keyword, getattr(spec, keyword) or ""
+    for keyword, several in (("nics", spec.nics or ()), ("drives", spec.drives)):
+        for each in several:
+            for value in each.properties.values():
+                yield keyword, str(value)
 
 
 def why_rather_not(spec: VMSpec, image: Image | None) -> str | None:
     """Return why a machine is booted unless the test asks for a clone, None if it is cloned."""
     if image is None:
         return "image=None: whatever is tested there, its boot is likely to be part of it"
+    if spec.initrd is not None:
+        return "initrd= replaces the image's: nobody knows what it would have to be told as a clone"
     if not image.shell and not image.resume:
         return (
             f"image {image.name!r} has neither our shell nor resume commands: "
             "a clone's clock and random numbers could not be set right"
         )
+    return None
+
+
+def why_rare(cold: list[PlannedDrive]) -> str | None:
+    """Return why a template may be of no use to a second machine, None if that is not to be expected."""
+    for planned in cold:
+        if planned.drive.file is not None and planned.id != IMAGE_DISK:
+            return (
+                f"drive {planned.id!r} is a file, {planned.drive.file}, that a template would be for; "
+                "one is made when it is asked for again"
+            )
     return None

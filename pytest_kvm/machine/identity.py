@@ -18,7 +18,7 @@ from typing import Any
 from pytest_kvm.errors import SpecError
 from pytest_kvm.files import write_atomically
 from pytest_kvm.images.image import Image
-from pytest_kvm.machine.disks import Refused, files_behind
+from pytest_kvm.machine.disks import Refused, files_behind, write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
@@ -49,7 +49,10 @@ def template_key(
     cannot be read.
     """
     contents = Contents(memory, binary)
-    files = [(planned, DriveFile(_named(planned, format_, contents), format_)) for planned, format_ in drives]
+    files = [
+        (planned, DriveFile(_named(planned, format_, contents), format_, read_only=write_protected(planned.drive)))
+        for planned, format_ in drives
+    ]
     kernel = [Path(contents.of_file(path)) if path is not None else None for path in (plan.kernel, plan.initrd)]
     canonical = replace(
         plan,
@@ -64,8 +67,8 @@ def template_key(
     content = {
         "format": FORMAT,
         "command": build(canonical, binary)[1:],
-        "ready": str(spec.ready if spec.ready is not None else image.ready if image is not None else "none"),
-        "image": [image.resume, image.shell, image.ssh_user, image.ssh_host_key] if image is not None else None,
+        "ready": _ready(spec, image),
+        "image": [image.resume, image.shell, image.login, image.ssh_user] if image is not None else None,
         "qemu": binary.identity,
         "firmware": _firmware(binary),
         "host": host_identity(),
@@ -73,12 +76,18 @@ def template_key(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def _ready(spec: VMSpec, image: Image | None) -> object:
+    ready = spec.ready if spec.ready is not None else image.ready if image is not None else "none"
+    return [ready.pattern, ready.flags] if isinstance(ready, re.Pattern) else ready
+
+
 def _named(planned: PlannedDrive, format_: str, contents: Contents) -> Path:
     if planned.drive.file is None:
         return Path(f"empty:{planned.drive.size}")
     path = Path(planned.drive.file)
-    # The template's overlay knows its file by this name.
-    return Path(f"{contents.of_disk(path, format_)}:{path.resolve()}")
+    content = contents.of_disk(path, format_)
+    # The template's overlay knows its file by this name; what has none may be another file with the same content.
+    return Path(content if write_protected(planned.drive) else f"{content}:{path.resolve()}")
 
 
 class Unknowable(Exception):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pytest_kvm.errors import QMPError
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.images.image import Image
+from pytest_kvm.machine.run import LOCK, in_use
 from pytest_kvm.qemu.blocks import device, node
 from pytest_kvm.qemu.cmdline import ROOT_PORTS
 from pytest_kvm.qemu.plan import IMAGE_DISK, DriveFile, PlannedDrive, machine_kind
@@ -30,7 +32,8 @@ def split(
     These are the given files on virtio, and all virtio disks after the first of them: letters stay in order.
     """
     ports = machine_kind(spec.machine) == "q35" and "rootports" in (spec.extras or ())
-    if image is None or not image.shell or not ports:
+    another_guest = spec.kernel is not None or spec.initrd is not None
+    if image is None or not image.shell or another_guest or not ports:
         return planned, []
     disks = [each for each in planned if each.drive.interface == "virtio" and each.id != IMAGE_DISK]
     first = next((number for number, each in enumerate(disks) if each.drive.file is not None), len(disks))
@@ -49,15 +52,20 @@ def _pluggable(planned: PlannedDrive) -> bool:
 
 
 def plug(
-    drives: list[tuple[PlannedDrive, DriveFile]], *, present: int, qmp: QMP, shell: Shell, deadline: Deadline
+    drives: list[tuple[PlannedDrive, DriveFile]], *, name: str, present: int, qmp: QMP, shell: Shell, deadline: Deadline
 ) -> None:
     """Plug drives in, one after the other, and wait for the guest to have each.
 
-    ``present`` is how many virtio disks there are already. Raises QMPError, MachineError.
+    ``present`` is how many virtio disks there are already. Raises DriveInUse, QMPError, MachineError.
     """
     for number, (planned, file) in enumerate(drives, start=present):
         driver, settings = device(planned, "q35")
         given = {key: value for key, value in settings.items() if value is not None}
-        qmp.execute_all(("blockdev-add", node(planned, file)), ("device_add", {"driver": driver, **given}))
+        try:
+            qmp.execute_all(("blockdev-add", node(planned, file)), ("device_add", {"driver": driver, **given}))
+        except QMPError as error:
+            if LOCK.search(str(error)):
+                raise in_use(name, [planned], str(error)) from error
+            raise
         disk = f"/dev/vd{chr(ord('a') + number)}"
         shell.run(_APPEARS.format(count=number + 1, disk=disk), timeout=deadline.remaining())

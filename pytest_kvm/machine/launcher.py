@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
@@ -16,7 +17,7 @@ from pytest_kvm.images.catalogue import find_image
 from pytest_kvm.images.image import Image
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.disks import check_files, detect_format
-from pytest_kvm.machine.eligibility import why_not, why_rather_not
+from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import FromTemplate, Library
@@ -48,6 +49,9 @@ class Launcher:
         self._report = report
         self._lock = threading.Lock()
         self._io: IOThread | None = None
+        self._library: Library | None = None
+        # By their names: those of the catalogue stay what they are for a session.
+        self._images: dict[str, Image] = {}
         self._ahead = Ahead(self._make_clone)
         self._accel = cache(lambda accel: choose(accel, self.binary).name)
 
@@ -56,11 +60,13 @@ class Launcher:
         """The QEMU that is used; raises QEMUNotFound."""
         return find_qemu(self._settings.qemu, memory=cache_dir() / "host")
 
-    @cached_property
     def library(self) -> Library:
-        """The session's templates."""
-        store = Templates(cache_dir() / "templates", report=self._report)
-        return Library(store, limit=self._settings.template_limit)
+        """Return the session's templates."""
+        with self._lock:
+            if self._library is None:
+                store = Templates(cache_dir() / "templates", report=self._report)
+                self._library = Library(store, limit=self._settings.template_limit)
+            return self._library
 
     def io(self) -> IOThread:
         """Return the session's I/O thread."""
@@ -94,6 +100,8 @@ class Launcher:
         self._ahead.begin(spec)
 
     def _make_clone(self, spec: VMSpec) -> VM | None:
+        if spec.image not in self._images:  # it may have to be made first
+            return None
         vm = self._make(spec, None)
         if isinstance(vm.origin, FromTemplate) and vm.origin.at_hand:
             return vm
@@ -146,12 +154,13 @@ class Launcher:
         without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel)
         builder = partial(self._machine, spec, without_forwards, image, Boot(cold))
         return FromTemplate(
-            library=self.library,
+            library=self.library(),
             key=key,
             cold=cold,
             later=later,
             builder=builder,
             demanded=spec.start == "clone",
+            rare=why_rare(cold),
         )
 
     def _key(self, spec: VMSpec, plan: Plan, cold: Sequence[PlannedDrive], image: Image | None) -> str:
@@ -161,21 +170,28 @@ class Launcher:
     def _image(self, spec: VMSpec) -> Image | None:
         if spec.image is None:
             return None
+        known = self._images.get(os.fspath(spec.image))
+        if known is not None:
+            return known
         settings = self._settings
-        return find_image(
+        image = find_image(
             spec.image,
             offline=settings.offline,
             archive=settings.archive,
             keyring=settings.keyring,
             report=self._report,
         )
+        if image.disk is None:
+            self._images[os.fspath(spec.image)] = image
+        return image
 
     def close(self) -> None:
         """Stop using templates, end the I/O thread; the machines must have been closed before."""
         self._ahead.close()
-        if "library" in vars(self):
-            self.library.close()
         with self._lock:
+            if self._library is not None:
+                self._library.close()
+                self._library = None
             if self._io is not None:
                 self._io.close()
                 self._io = None

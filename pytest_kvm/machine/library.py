@@ -15,7 +15,7 @@ from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged
-from pytest_kvm.machine.templates import Impossible, OpenTemplate, Templates
+from pytest_kvm.machine.templates import Busy, Impossible, OpenTemplate, Templates
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.migration import NotSaved, why_blocked
 from pytest_kvm.qemu.plan import PlannedDrive
@@ -24,10 +24,10 @@ from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.waiting import Deadline
 
 _log = logging.getLogger("pytest_kvm")
-# Old QEMUs need a copy of the RAM in memory: of so many templates it is kept.
-_RAM_KEPT = 4
-# A login prompt comes a moment after the machine is ready, where there is one.
-_PROMPT_PATIENCE = 5.0
+# So many templates are kept open beside those that machines use: each costs an old QEMU's session its RAM.
+_KEPT = 4
+# A guest that is ready has its shell, and a login prompt where there is one, a moment later.
+_SETTLE_PATIENCE = 10.0
 
 
 class Library:
@@ -39,104 +39,130 @@ class Library:
     def __init__(self, store: Templates, *, limit: int) -> None:
         self._store = store
         self._limit = limit
+        # The one used last is the last one.
         self._open: dict[str, OpenTemplate] = {}
-        # Why no template could be made, by its key: it is not tried again in this session.
-        self._impossible: dict[str, Impossible] = {}
+        # Why a machine cannot be cloned, by its template's key: it is not tried again in this session.
+        self._impossible: dict[str, MachineError] = {}
+        self._asked: set[str] = set()
         self._lock = threading.Lock()
 
     def find(self, key: str) -> OpenTemplate | None:
-        """Return the template if there is one; nothing is booted."""
+        """Return the template, to be closed by the caller, if there is one; nothing is booted. Raises Impossible."""
         with self._lock:
             template = self._open.pop(key, None) or self._store.open(key)
-            if template is not None:
-                self._open[key] = template  # the one used last is the last one
-                for other in list(self._open.values())[:-_RAM_KEPT]:
-                    other.state.close()
-            return template
+            if template is None:
+                return None
+            self._open[key] = template
+            for other in list(self._open)[:-_KEPT]:
+                self._drop(other)
+            return template.duplicate()
+
+    def _drop(self, key: str) -> None:
+        template = self._open.pop(key)
+        template.state.close()
+        template.close()
+
+    def first_time(self, key: str) -> bool:
+        """Return whether the session asks this for the first time."""
+        with self._lock:
+            known = key in self._asked
+            self._asked.add(key)
+            return not known
 
     def discard(self, template: OpenTemplate) -> None:
-        """Stop using a template that is no good, and remove it."""
+        """Close a template that is no good, and remove it."""
         with self._lock:
-            if self._open.get(template.key) is template:
-                del self._open[template.key]
+            if template.key in self._open and self._open[template.key].state is template.state:
+                self._drop(template.key)
         self._store.condemn(template)
 
-    def make(self, key: str, builder: VM, cold: Sequence[PlannedDrive], deadline: Deadline) -> OpenTemplate:
-        """Return the template, made of a machine that has not been started, unless somebody else has just made it.
+    def give_up(self, key: str, reason: MachineError) -> None:
+        """Make no template with this key any more, for a reason."""
+        self._impossible[key] = reason
 
-        The machine is closed in any case. Raises Impossible, and what a boot raises.
+    def make(
+        self, key: str, builder: Callable[[], VM], cold: Sequence[PlannedDrive], deadline: Deadline
+    ) -> OpenTemplate:
+        """Return the template, to be closed by the caller, made of a machine unless somebody else has just made it.
+
+        Raises Impossible, Busy when somebody else takes too long, and what a boot raises.
         """
-        with contextlib.closing(builder), self._store.making(key, deadline):
+        if key in self._impossible:
+            raise Impossible(str(self._impossible[key]))
+        with self._store.making(key, deadline):
             found = self.find(key)
             if found is not None:
                 return found
-            if key in self._impossible:
-                raise self._impossible[key]
             try:
-                with contextlib.closing(RamFile.empty(parse_memory(builder.spec.memory).size)) as ram:
-                    self._build(key, builder, cold, ram)
-                template = self._opened(key)
+                with contextlib.closing(builder()) as vm:
+                    self._build(key, vm, cold)
             except Impossible as error:
-                self._impossible[key] = error
+                self.give_up(key, error)
                 raise
-            self._store.prune(self._limit)
-            return template
-
-    def _opened(self, key: str) -> OpenTemplate:
-        template = self.find(key)
-        if template is None:
+            made = self.find(key)
+        if made is None:
             raise Impossible("its template was removed in the moment in which it was made")
-        return template
-
-    def _build(self, key: str, builder: VM, cold: Sequence[PlannedDrive], ram: RamFile) -> None:
-        builder._plan = replace(builder._plan, ram=ram.shared())
-        booting = Deadline(builder._patience)
-        Boot(cold).start(builder, wait=False)
-        blocked = why_blocked(builder.qmp)
-        if blocked:
-            raise Impossible(f"QEMU cannot save it: {blocked}")
-        wait_ready(builder, builder._ready, booting)
-        seconds = builder._patience - (booting.remaining() or 0.0)
-        _settle(builder)
-        began = Deadline(builder._patience)
         try:
-            with self._store.new(key) as into, contextlib.ExitStack() as stack:
-                shell = builder.shell
-                lanes = stack.enter_context(shell.held()) if shell is not None else []
-                save_devices(builder.qmp, builder._io, folder=builder._folder, into=into, deadline=began)
-                stack.close()
-                builder._end_run()
-                complete(
-                    into,
-                    guest_of(builder, shell.ports if shell is not None else [], lanes, seconds),
-                    ram=ram,
-                    console=builder.serial,
-                    drives=builder._plan.drives,
-                    folder=builder._folder,
-                    binary=builder._binary,
-                    final=self._store.directory / key,
-                )
-        except NotSaved as error:
-            raise Impossible(str(error)) from error
+            self._store.prune(self._limit)
         except OSError as error:
-            raise Impossible(f"its template could not be written: {error}") from error
+            _log.warning("the templates in %s are not pruned: %s", self._store.directory, error)
+        return made
+
+    def _build(self, key: str, vm: VM, cold: Sequence[PlannedDrive]) -> None:
+        with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram:
+            vm._plan = replace(vm._plan, ram=ram.shared())
+            booting = Deadline(vm._patience)
+            Boot(cold).start(vm, wait=False)
+            blocked = why_blocked(vm.qmp)
+            if blocked:
+                raise Impossible(f"QEMU cannot save it: {blocked}")
+            wait_ready(vm, vm._ready, booting)
+            seconds = vm._patience - (booting.remaining() or 0.0)
+            _settle(vm)
+            try:
+                self._save(key, vm, ram, seconds)
+            except NotSaved as error:
+                raise Impossible(str(error)) from error
+            except OSError as error:
+                raise Impossible(f"its template could not be written: {error}") from error
+
+    def _save(self, key: str, vm: VM, ram: RamFile, seconds: float) -> None:
+        deadline = Deadline(vm._patience)
+        shell = vm.shell
+        with self._store.new(key) as into:
+            with shell.held(deadline) if shell is not None else contextlib.nullcontext():
+                save_devices(vm.qmp, vm._io, folder=vm._folder, into=into, deadline=deadline)
+                lanes = shell.saved() if shell is not None else []
+            guest = guest_of(vm, shell.ports if shell is not None else [], lanes, seconds)
+            vm._end_run()
+            complete(
+                into,
+                guest,
+                ram=ram,
+                console=vm.serial,
+                drives=vm._plan.drives,
+                folder=vm._folder,
+                binary=vm._binary,
+            )
 
     def close(self) -> None:
         """Stop using all templates."""
         with self._lock:
-            templates, self._open = list(self._open.values()), {}
-        for template in templates:
-            template.close()
+            for key in list(self._open):
+                self._drop(key)
 
 
-def _settle(machine: VM) -> None:
+def _settle(vm: VM) -> None:
     """Let a machine that is ready come to rest: each of its clones would have to do what it has not done yet."""
-    serial, image = machine.serial, machine._image
-    if image is None or serial is None:
-        return
-    if image.login is not None:
+    deadline = Deadline(_SETTLE_PATIENCE)
+    serial, image, shell = vm.serial, vm._image, vm.shell
+    if shell is not None and not vm.watch.wait_for(lambda: shell.ready, deadline):
+        raise Impossible("its guest does not serve our shell")
+    if image is not None and image.login is not None and serial is not None:
         prompt = re.compile(LOGIN_PROMPT.encode())
-        machine.watch.wait_for(lambda: bool(prompt.search(serial.since(0))), Deadline(_PROMPT_PATIENCE))
+        vm.watch.wait_for(lambda: bool(prompt.search(serial.since(0))), deadline)
+    if vm._ssh is not None:
+        vm._ssh.close()  # in a clone there is nobody at its other end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +170,8 @@ class FromTemplate:
     """Begin as a clone of a template, which is made when it is not there.
 
     ``cold`` are the template's drives, ``later`` those that are plugged into the clone; ``builder`` makes the machine
-    that becomes the template. What cannot be cloned is booted, unless a clone was ``demanded``.
+    that becomes the template. What cannot be cloned is booted, unless a clone was ``demanded``; and so is, the first
+    time in a session, what is ``rare``.
     """
 
     library: Library
@@ -153,31 +180,54 @@ class FromTemplate:
     later: Sequence[PlannedDrive]
     builder: Callable[[], VM]
     demanded: bool
+    rare: str | None
 
     @property
     def at_hand(self) -> bool:
         """Whether the template is there: nothing has to be booted."""
-        return self.library.find(self.key) is not None
+        template = self.library.find(self.key)
+        if template is None:
+            return False
+        template.close()
+        return True
 
     def start(self, vm: VM, *, wait: bool) -> Started:
         """Start the machine; it is ready then, whatever ``wait`` says, unless it has to be booted."""
         trouble: MachineError
-        for _ in range(2):  # a template that is no good is made once more
-            try:
-                template = self.library.find(self.key) or self.library.make(
-                    self.key, self.builder(), self.cold, Deadline(vm._patience)
-                )
-            except Impossible as error:
-                trouble = error
-                break
-            try:
-                return clone(vm, template.state, cold=self.cold, later=self.later)
-            except (Refused, Damaged) as error:
-                _log.warning("VM %r: its template is made again: %s", vm.name, error)
-                self.library.discard(template)
-                trouble = error
+        try:
+            return self._clone(vm)
+        except (Impossible, Busy, Refused, Damaged) as error:
+            trouble = error
         if self.demanded:
             raise MachineError(f"vm(start='clone'): VM {vm.name!r} cannot be cloned: {trouble}") from trouble
         _log.warning("VM %r is booted: %s", vm.name, trouble)
         vm._revive()
         return Boot([*self.cold, *self.later], str(trouble)).start(vm, wait=wait)
+
+    def _clone(self, vm: VM) -> Started:
+        refusals = 0
+        while True:
+            template = self._template(vm)
+            try:
+                started = clone(vm, template.state, cold=self.cold, later=self.later)
+            except (Refused, Damaged) as error:
+                _log.warning("VM %r: its template is no good: %s", vm.name, error)
+                self.library.discard(template)
+                refusals += 1
+                if refusals == 2:  # this one was new
+                    self.library.give_up(self.key, error)
+                    raise
+            except BaseException:
+                template.close()
+                raise
+            else:
+                vm._template = template
+                return started
+
+    def _template(self, vm: VM) -> OpenTemplate:
+        found = self.library.find(self.key)
+        if found is not None:
+            return found
+        if self.rare and not self.demanded and self.library.first_time(self.key):
+            raise Impossible(self.rare)
+        return self.library.make(self.key, self.builder, self.cold, Deadline(vm._patience))

@@ -33,6 +33,7 @@ from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.snapshots import Snapshot
+    from pytest_kvm.machine.templates import OpenTemplate
 
 
 class Machine:
@@ -68,8 +69,9 @@ class Machine:
         self._ssh: SSH | None = None
         self.shell: Shell | None = None
         self.serial: SerialPort | None = None
-        # They end with the machine.
+        # They end with the machine: snapshots of it, and the template that its disks are overlays on.
         self._snapshots: list[Snapshot] = []
+        self._template: OpenTemplate | None = None
         # What ends the machine is asked for: not a failure of QEMU's.
         self._asked_off = False
         self._closed = False
@@ -238,6 +240,8 @@ class Machine:
             try:
                 with contextlib.ExitStack() as stack:
                     stack.callback(remove_run_dir, self._folder)
+                    if self._template is not None:
+                        stack.callback(self._template.close)
                     for snapshot in self._snapshots:
                         stack.callback(snapshot.close)
                     if self.serial is not None:

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pytest_kvm.errors import DriveInUse, LaunchError, MachineError, QEMUExited,
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Channel, Plan
+from pytest_kvm.qemu.plan import Channel, Plan, PlannedDrive
 from pytest_kvm.qemu.process import QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
 from pytest_kvm.qemu.sockets import Listener
@@ -24,7 +24,7 @@ from pytest_kvm.waiting import Deadline, Watch
 _QUIT_PATIENCE = 3.0
 _TERM_PATIENCE = 2.0
 # block/file-posix.c: the image lock, taken on the file or, by an overlay, on what is below it.
-_LOCK = re.compile(r'Failed to get (?:shared )?"(?P<kind>[^"]+)" lock')
+LOCK = re.compile(r'Failed to get (?:shared )?"(?P<kind>[^"]+)" lock')
 
 
 class Run:
@@ -94,21 +94,16 @@ class Run:
         """Return the error for a QEMU that ended before it answered."""
         stderr = self.process.stderr()
         said = stderr.strip() or "(nothing)"
-        kind: type[LaunchError] = LaunchError
-        if _LOCK.search(stderr):
-            kind = DriveInUse
-            files = ", ".join(str(planned.drive.file) for planned, _ in plan.drives if planned.drive.file)
-            message = (
-                f"VM {self._name!r}: a drive is open in another machine (one of {files}). A file with "
-                "snapshot=False belongs to one machine at a time, and nobody can read it meanwhile; without it every "
-                f"machine writes into an overlay of its own.\nQEMU said: {said}"
-            )
-        else:
-            message = (
-                f"VM {self._name!r}: QEMU {describe_end(self.process.returncode)} before it was up.\n"
-                f"QEMU said: {said}\nCommand: {shown(self.command)}"
-            )
-        return kind(message, returncode=self.process.returncode, stderr=stderr, command=self.command)
+        if LOCK.search(stderr):
+            drives = [planned for planned, _ in plan.drives]
+            return in_use(self._name, drives, said, self.process.returncode, self.command)
+        return LaunchError(
+            f"VM {self._name!r}: QEMU {describe_end(self.process.returncode)} before it was up.\n"
+            f"QEMU said: {said}\nCommand: {shown(self.command)}",
+            returncode=self.process.returncode,
+            stderr=stderr,
+            command=self.command,
+        )
 
     def end(self) -> None:
         """End QEMU for sure: QMP ``quit``, SIGTERM, SIGKILL. Raises TeardownError if it survives that."""
@@ -121,6 +116,21 @@ class Run:
         self.qmp.close()
         if not gone:
             raise TeardownError(f"VM {self._name!r}: QEMU (process {self.process.pid}) survived SIGKILL")
+
+
+def in_use(
+    name: str, drives: Sequence[PlannedDrive], said: str, returncode: int | None = None, command: Sequence[str] = ()
+) -> DriveInUse:
+    """Return the error of a machine that is refused the lock on one of its drives' files."""
+    files = ", ".join(str(planned.drive.file) for planned in drives if planned.drive.file)
+    return DriveInUse(
+        f"VM {name!r}: a drive is open in another machine (one of {files}). A file with "
+        "snapshot=False belongs to one machine at a time, and nobody can read it meanwhile; without it every "
+        f"machine writes into an overlay of its own.\nQEMU said: {said}",
+        returncode=returncode,
+        stderr=said,
+        command=command,
+    )
 
 
 def _names(plan: Plan) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import socket
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ def save_devices(qmp: QMP, io: IOThread, *, folder: Path, into: Path, deadline: 
                 received.result(deadline.remaining())
             finally:
                 received.cancel()
+                concurrent.futures.wait([received])  # it writes to the file
     finally:
         listener.close()
         listener.path.unlink(missing_ok=True)
@@ -76,12 +78,11 @@ def complete(
     drives: Sequence[tuple[PlannedDrive, DriveFile]],
     folder: Path,
     binary: QEMUBinary,
-    final: Path,
 ) -> None:
     """Write all the rest of a machine's state: what its RAM holds and its ``console`` has shown, and its disks.
 
     The disks are those ``drives`` that the machine keeps in its own ``folder``; nobody writes to them now, nor to the
-    RAM. ``final`` is the name that the folder ``into`` will have. Raises OSError.
+    RAM. Raises OSError.
     """
     with (into / RAM).open("wb") as file:
         copy_sparse(ram.fileno(), file.fileno())
@@ -89,13 +90,8 @@ def complete(
     (into / LOG).write_bytes(console.log_path.read_bytes() if console is not None else b"")
     for planned, disk in drives:
         if disk.path.parent == folder:
-            _save_disk(planned, disk, into, final / disk.path.name, binary)
+            copy = into / disk.path.name
+            with disk.path.open("rb") as source, copy.open("wb") as target:
+                copy_sparse(source.fileno(), target.fileno())
+            create_overlay(binary, on=copy, format_=disk.format, at=into / (planned.id + EMPTY))
     write(into, guest)
-
-
-def _save_disk(planned: PlannedDrive, disk: DriveFile, into: Path, final: Path, binary: QEMUBinary) -> None:
-    copy = into / final.name
-    with disk.path.open("rb") as source, copy.open("wb") as target:
-        copy_sparse(source.fileno(), target.fileno())
-    empty = into / (planned.id + EMPTY)
-    create_overlay(binary, size_of=copy, base=final, format_=disk.format, at=empty)

@@ -114,7 +114,8 @@ def _save(vm: VM, into: Path) -> State:
     was_running = vm.qmp.execute("query-status")["running"]
     with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram, contextlib.ExitStack() as stack:
         shell = vm.shell
-        lanes = stack.enter_context(shell.held()) if shell is not None else []
+        if shell is not None:
+            stack.enter_context(shell.held(deadline))
         ports = shell.ports if shell is not None else []
         stack.enter_context(_going_on(vm, was_running))
         second = stack.enter_context(contextlib.closing(_second(vm, ram, ports)))
@@ -126,6 +127,7 @@ def _save(vm: VM, into: Path) -> State:
         except (QMPError, QEMUExited, WaitTimeout) as error:
             vm.watch.check()
             raise Refused(f"VM {vm.name!r}: a second QEMU did not take its state: {error}") from error
+        lanes = shell.saved() if shell is not None else []
         save_devices(second.qmp, vm._io, folder=second._folder, into=into, deadline=deadline)
         second._end_run()
         complete(
@@ -136,19 +138,21 @@ def _save(vm: VM, into: Path) -> State:
             drives=vm._plan.drives,
             folder=vm._folder,
             binary=vm._binary,
-            final=into,
         )
     return State.load(into)
 
 
 @contextlib.contextmanager
 def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
-    """Let the machine run again at the end of the block, if it did before."""
+    """Let the machine be as it was before, at the end of the block, with the right time of day."""
     try:
         yield
     finally:
-        if was_running and vm.running:
-            vm.qmp.execute("cont")
+        if vm.running:
+            # A paused one must leave the state of having been saved: QEMU would not save it again.
+            vm.qmp.execute_all(("cont", {}), *([] if was_running else [("stop", {})]))
+            if was_running and vm.shell is not None:
+                vm.shell.resume((), Deadline(vm._patience))
 
 
 def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kvm.errors import BootTimeout, LaunchError, QEMUExited, QMPError, WaitTimeout
+from pytest_kvm.errors import BootTimeout, MachineError, QEMUExited, QMPError, WaitTimeout
 from pytest_kvm.files import opened
 from pytest_kvm.guest.lane import SavedLane
 from pytest_kvm.machine import late
@@ -37,7 +37,7 @@ class Started:
     reason: str = ""
 
 
-class Refused(LaunchError):
+class Refused(MachineError):
     """QEMU did not take the state of a saved machine."""
 
 
@@ -81,7 +81,8 @@ def clone(
 
     ``replay`` lets its console begin with what the saved machine's has shown.
 
-    Raises Damaged, Refused, BootTimeout when the guest does not come to itself, and what its resume commands raise.
+    Raises Damaged, Refused when QEMU does not take the state, LaunchError when it does not even start, BootTimeout when
+    the guest does not come to itself, and what its resume commands raise.
     """
     began = Deadline(vm._patience)
     vm._revive()
@@ -89,10 +90,10 @@ def clone(
     with opened(state.path / DEVICES) as devices, contextlib.closing(state.ram(vm._binary)) as ram:
         drives = prepare(cold, vm._folder, vm._binary, saved=state.path)
         plan = _incoming(vm, state.guest, drives, ram, devices)
+        vm._launch(began, plan)
         try:
-            vm._launch(began, plan)
             load(vm.qmp, f"fd:{devices}", began, without_ram=True)
-        except (QMPError, QEMUExited, LaunchError, WaitTimeout) as error:
+        except (QMPError, QEMUExited, WaitTimeout) as error:
             raise Refused(f"VM {vm.name!r}: QEMU did not take the state in {state.path}: {error}") from error
     if vm.serial is not None and replay:
         vm.serial.replay((state.path / TRANSCRIPT).read_bytes(), (state.path / LOG).read_bytes())
@@ -140,7 +141,7 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
     if vm.shell is not None:
         try:
             vm.shell.resume(lanes, deadline)
-        except (TimeoutError, OSError) as error:
+        except OSError as error:
             vm.watch.check()
             raise BootTimeout(
                 f"VM {vm.name!r} does not answer after it was cloned, for {deadline.seconds or 0.0:g} s "
@@ -158,5 +159,5 @@ def _plug(vm: VM, drives: Sequence[PlannedDrive], deadline: Deadline) -> None:
         raise TypeError("a guest without our shell cannot say that it has a drive")
     made = prepare(drives, vm._folder, vm._binary)
     present = sum(planned.drive.interface == "virtio" for planned, _ in vm._plan.drives)
-    late.plug(made, present=present, qmp=vm.qmp, shell=vm.shell, deadline=deadline)
+    late.plug(made, name=vm.name, present=present, qmp=vm.qmp, shell=vm.shell, deadline=deadline)
     vm._plan = replace(vm._plan, drives=[*vm._plan.drives, *made])

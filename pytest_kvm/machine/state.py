@@ -57,7 +57,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> State:
-        """Return the state in a folder; raises Damaged when it is not complete, or not as it was saved."""
+        """Return the state in a folder; raises Damaged when it is not complete, or not as it was saved, OSError."""
         try:
             manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
             if manifest["format"] != FORMAT:
@@ -68,7 +68,7 @@ class State:
             state.check()
             if state.digest() != manifest["digest"]:
                 raise Damaged(f"{path / DEVICES} has been changed")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{path} cannot be read: {error!r}") from error
         return state
 
@@ -77,7 +77,7 @@ class State:
         for name, (size, mtime) in self._files.items():
             try:
                 status = (self.path / name).stat()
-            except OSError as error:
+            except FileNotFoundError as error:
                 raise Damaged(f"{self.path / name}: {error.strerror}") from error
             if (status.st_size, status.st_mtime_ns) != (size, mtime):
                 raise Damaged(f"{self.path / name} has been changed")
@@ -95,7 +95,7 @@ class State:
             if self._ram is None:
                 try:
                     self._ram = RamFile.opened(self.path / RAM, binary)
-                except OSError as error:
+                except FileNotFoundError as error:
                     raise Damaged(f"{self.path / RAM}: {error.strerror}") from error
             return self._ram.duplicate()
 

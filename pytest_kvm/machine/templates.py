@@ -1,8 +1,9 @@
 """The store of templates: booted machines, saved once for all sessions.
 
-A template is a folder named by its key, put there by one rename when it is complete, and never changed. Who uses one
-holds a shared lock on the folder itself; who deletes one needs the exclusive lock, and has moved the folder aside
-before. Templates are made one at a time per key, under a lock beside the folder.
+A template is a folder with a name of its own, complete when a link called by its key leads to it, and never changed.
+Whoever uses one holds a shared lock on the folder; who deletes one needs the exclusive lock. A template that is no
+good, or was replaced, loses its link at once and its folder when nobody uses it any more: disks of clones are overlays
+on files in it. Templates are made one at a time per key, under a lock beside the folder.
 """
 
 from __future__ import annotations
@@ -18,27 +19,30 @@ from pathlib import Path
 
 import filelock
 
-from pytest_kvm.errors import MachineError, WaitTimeout
+from pytest_kvm.errors import MachineError
 from pytest_kvm.images.progress import Report
 from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.waiting import Deadline
 
-_ASIDE = "."  # names of folders that are no templates (yet, or any more) begin with it
+_HIDDEN = "."  # names of what is no link to a template begin with it, but for the folders
 
 
 class Impossible(MachineError):
     """There can be no template of this machine; the text says why."""
 
 
+class Busy(MachineError):
+    """Another process makes the template, and takes long."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A template in the store: ``used`` is when it last was, in seconds since 1970, ``size`` what it takes, in bytes.
 
-    ``held`` says that a session uses it now.
+    ``held`` says that a session uses it now. A damaged one has no state.
     """
 
     key: str
-    path: Path
     size: int
     used: float
     held: bool
@@ -53,72 +57,60 @@ class Templates:
         self._report = report or (lambda _: None)
 
     def open(self, key: str) -> OpenTemplate | None:
-        """Return a template to be used, None if there is none; a damaged one is no longer there then."""
-        path = self.directory / key
-        lock = _locked(path, fcntl.LOCK_SH)
-        if lock is None:
-            return None
+        """Return a template to be used, None if there is none; a damaged one is no longer there then.
+
+        Raises Impossible when the directory cannot be read.
+        """
         try:
-            state = State.load(path)
-        except Damaged as error:
-            self._report(f"a template is made again: {error}")
-            self._condemn(path, lock)
+            found = self._locked(key, fcntl.LOCK_SH)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if found is None:
             return None
-        except BaseException:
+        folder, lock = found
+        try:
+            state = State.load(folder)
+        except BaseException as error:
             os.close(lock)
-            raise
+            if not isinstance(error, Damaged):
+                raise
+            self._report(f"a template is made again: {error}")
+            self._unlink(key, folder)
+            return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now
+            os.utime(folder)  # used now
         return OpenTemplate(key, state, lock)
 
     def condemn(self, template: OpenTemplate) -> None:
-        """Close a template that is no good, and take it away; others who use it go on."""
-        lock = template.release()
-        if lock is not None:
-            self._condemn(self.directory / template.key, lock)
+        """Close a template that is no good, and let nobody else begin to use it; those who do go on."""
+        template.close()
+        self._unlink(template.key, template.state.path)
 
-    def _condemn(self, path: Path, lock: int) -> None:
-        try:
-            # Somebody may have made it again since it was opened.
-            same = os.path.samestat(os.fstat(lock), path.stat())
-            aside = self._move_aside(path) if same else None
-        except FileNotFoundError:
-            aside = None
-        finally:
-            os.close(lock)
-        if aside is not None:
-            _delete(aside)
-
-    def _move_aside(self, path: Path) -> Path:
-        aside = Path(tempfile.mkdtemp(prefix=f"{_ASIDE}old-", dir=self.directory))
-        try:
-            os.replace(path, aside)
-        except BaseException:
-            aside.rmdir()
-            raise
-        return aside
+    def _unlink(self, key: str, folder: Path) -> None:
+        link = self.directory / key
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == folder.name:
+                link.unlink()
+        _delete(folder)
 
     @contextlib.contextmanager
     def making(self, key: str, deadline: Deadline) -> Iterator[None]:
         """Let nobody else make the template ``key`` inside the block; waits for somebody who does already.
 
-        Raises WaitTimeout, Impossible when the directory cannot be written.
+        Raises Busy when the deadline comes first, Impossible when the directory cannot be written.
         """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.directory / f"{_ASIDE}{key}.lock", mode=0o600)
+            lock = filelock.FileLock(self.directory / f"{_HIDDEN}{key}.lock", mode=0o600)
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 self._report("waiting for another process that boots the same machine for a template")
                 lock.acquire(timeout=-1 if deadline.remaining() is None else deadline.remaining())
         except filelock.Timeout:
-            raise WaitTimeout(
-                f"another process has been making the template {key} for {deadline.seconds or 0.0:g} s",
-                timeout=deadline.seconds or 0.0,
-            ) from None
+            raise Busy(f"another process has been making its template for {deadline.seconds or 0.0:g} s") from None
         except OSError as error:
-            raise Impossible(f"no template can be made in {self.directory}: {error.strerror}") from error
+            raise self._unusable(error) from error
         try:
             yield
         finally:
@@ -126,60 +118,71 @@ class Templates:
 
     @contextlib.contextmanager
     def new(self, key: str) -> Iterator[Path]:
-        """Yield an empty folder, which becomes the template ``key`` at the end of the block unless that raises."""
-        lock = None
-        while lock is None:  # one that was just made may look to somebody else like one that was left
-            aside = Path(tempfile.mkdtemp(prefix=f"{_ASIDE}new-", dir=self.directory))
-            lock = _locked(aside, fcntl.LOCK_SH)
+        """Yield an empty folder, which is the template ``key`` from the end of the block on unless that raises."""
+        folder, lock = self._new_folder(key)
         try:
-            yield aside
-            os.replace(aside, self.directory / key)
+            yield folder
+            link = folder / f"{_HIDDEN}link"
+            link.symlink_to(folder.name)
+            os.replace(link, self.directory / key)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             os.close(lock)
 
+    def _new_folder(self, key: str) -> tuple[Path, int]:
+        while True:  # one that was just made may look to somebody else like one that was left
+            folder = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.directory))
+            lock = _lock(folder, fcntl.LOCK_SH)
+            if lock is not None:
+                return folder, lock
+
     def remove(self, key: str) -> bool:
         """Remove a template unless somebody uses it; return whether it is gone."""
-        path = self.directory / key
-        lock = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if lock is None:
-            return not path.exists()
+        found = self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if found is None:
+            return not (self.directory / key).exists()
+        folder, lock = found
         try:
-            aside = self._move_aside(path)
+            (self.directory / key).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # what stays is pruned
         finally:
             os.close(lock)
-        _delete(aside)
         return True
 
     def entries(self) -> list[Entry]:
-        """Return what there is, the one used last first; damaged ones have no state."""
+        """Return what there is, the one used last first."""
         found = []
-        for path in self._folders(aside=False):
-            lock = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if lock is not None:
-                os.close(lock)
-            try:
-                used = path.stat().st_mtime
-            except FileNotFoundError:
-                continue
-            try:
-                state = State.load(path)
-            except Damaged:
-                state = None
-            found.append(Entry(path.name, path, _size(path), used, lock is None, state))
+        for link in self._names():
+            if link.is_symlink():
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    found.append(self._entry(link))
         return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+    def _entry(self, link: Path) -> Entry:
+        folder = self.directory / os.readlink(link)
+        lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            os.close(lock)
+        try:
+            state = State.load(folder)
+        except Damaged:
+            state = None
+        size = sum(file.lstat().st_blocks * 512 for file in folder.iterdir())
+        return Entry(link.name, size, folder.stat().st_mtime, lock is None, state)
 
     def prune(self, limit: int) -> list[Entry]:
         """Remove damaged templates, and those used longest ago until the others take at most ``limit`` bytes.
 
-        What killed processes left is removed, too; what is in use is not. Returns what was removed.
+        What killed processes left, and what was replaced, is removed, too; what is in use is not. Returns the removed.
         """
-        for path in self._folders(aside=True):
-            _delete(path)
-        removed = []
         entries = self.entries()
+        linked = {os.readlink(link) for link in self._names() if link.is_symlink()}
+        for folder in self._names():
+            if not folder.is_symlink() and folder.is_dir() and folder.name not in linked:
+                _delete(folder)
+        removed = []
         room = limit
         for entry in entries:
             room -= entry.size
@@ -188,67 +191,79 @@ class Templates:
                 removed.append(entry)
         return removed
 
-    def _folders(self, *, aside: bool) -> list[Path]:
+    def _names(self) -> list[Path]:
         try:
-            return [
-                path for path in self.directory.iterdir() if path.is_dir() and path.name.startswith(_ASIDE) == aside
-            ]
+            return [path for path in self.directory.iterdir() if not path.name.startswith(_HIDDEN)]
         except FileNotFoundError:
             return []
 
+    def _locked(self, key: str, how: int) -> tuple[Path, int] | None:
+        """Return the folder that the key leads to, and a descriptor of it that holds the lock.
+
+        None if there is none, or its lock is taken.
+        """
+        link = self.directory / key
+        try:
+            while True:
+                folder = self.directory / os.readlink(link)
+                lock = _lock(folder, how)
+                if lock is None:
+                    return None
+                # While we waited for it, the link may have gone elsewhere.
+                if link.is_symlink() and os.readlink(link) == folder.name:
+                    return folder, lock
+                os.close(lock)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _unusable(self, error: OSError) -> Impossible:
+        return Impossible(f"no template can be kept in {self.directory}: {error.strerror}")
+
 
 class OpenTemplate:
-    """A template in use: nobody removes it until it is closed."""
+    """A template in use: its folder stays until it is closed, and all duplicates are."""
 
     def __init__(self, key: str, state: State, lock: int) -> None:
         self.key = key
         self.state = state
         self._lock: int | None = lock
 
-    def release(self) -> int | None:
-        """Stop using it and return the descriptor that keeps it from being removed; None if that is closed."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            self.state.close()
-        return lock
+    def duplicate(self) -> OpenTemplate:
+        """Return it once more, to be closed on its own."""
+        if self._lock is None:
+            raise ValueError(f"the template {self.key} is closed")
+        return OpenTemplate(self.key, self.state, os.dup(self._lock))
 
     def close(self) -> None:
-        """Stop using it; machines that are clones of it go on."""
-        lock = self.release()
+        """Stop using it."""
+        lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
 
 
-def _delete(aside: Path) -> None:
-    """Delete a folder unless somebody uses it; prune() tries again."""
-    lock = _locked(aside, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if lock is not None:
-        shutil.rmtree(aside, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked(path: Path, how: int) -> int | None:
+def _lock(folder: Path, how: int) -> int | None:
     """Return a descriptor of the folder that holds the lock; None if it is not there, or taken."""
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            fcntl.flock(descriptor, how)
-            # While we waited for it, another folder may have come to its name.
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, how)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
         os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
-def _size(path: Path) -> int:
-    return sum(file.lstat().st_blocks * 512 for file in path.iterdir())
+def _delete(folder: Path) -> None:
+    """Delete a folder unless somebody uses it; prune() tries again."""
+    with contextlib.suppress(OSError):
+        lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)

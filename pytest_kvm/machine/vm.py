@@ -161,8 +161,7 @@ class VM(Machine, Runner):
         off.
         """
         with self._verbs:
-            if self._closed:
-                raise MachineError(f"VM {self.name!r} has ended with its fixture")
+            self._check_open()
             if self.running:
                 return
             try:
@@ -172,6 +171,10 @@ class VM(Machine, Runner):
                 self._end_run()
                 raise
             self.origin = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MachineError(f"VM {self.name!r} has ended with its fixture")
 
     def snapshot(self) -> Snapshot:
         """Save memory, devices and disks of the running machine, which goes on; for ``restore`` and for further ones.
@@ -191,12 +194,13 @@ class VM(Machine, Runner):
         was declared otherwise, MachineError when it does not succeed; then the machine is off.
         """
         with self._verbs:
+            self._check_open()
             if not snapshot.fits(self.spec):
                 raise SpecError(
                     f"VM {self.name!r}: the snapshot is of VM {snapshot.spec.name!r}, which was declared otherwise"
                 )
             if self.shell is not None:
-                self.shell.lose("the machine was put back to a snapshot")
+                self.shell.forget("the machine was put back to a snapshot")
             self._revive()
             if self._console is not None:
                 self._console.forget()
@@ -208,6 +212,7 @@ class VM(Machine, Runner):
                 self._asked_off = True
                 self._end_run()
                 raise
+            self.origin = None
 
     def shutdown(self, *, timeout: float = 60.0) -> None:
         """Ask the guest to power off, and wait until it has; does nothing when the machine is off.

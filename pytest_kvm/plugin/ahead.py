@@ -32,6 +32,7 @@ def _certain_spec(item: pytest.Item) -> VMSpec | None:
     from pytest_kvm.plugin.declaration import is_ours
     from pytest_kvm.plugin.making import DEFAULTS
     from pytest_kvm.plugin.marks import levels_of
+    from pytest_kvm.spec.forward import parse_hostfwd
     from pytest_kvm.spec.merge import merge
 
     if not {"vm", "vms"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker("skip"):
@@ -46,8 +47,10 @@ def _certain_spec(item: pytest.Item) -> VMSpec | None:
     if len(specs) != 1 or parameters.get(FIXTURE) == "boot":
         return None
     spec = next(iter(specs.values()))
-    # A file of the user's may be written until then, by the test that runs now or by the next one's fixtures.
-    certain = spec.autostart and spec.start != "boot" and not any(spec.paths())
+    # A file of the user's may be written until then, by the test that runs now or by the next one's fixtures; a port
+    # that was chosen may be taken.
+    fixed_port = any(parse_hostfwd(value).host_port for value in spec.hostfwd)
+    certain = spec.autostart and spec.start != "boot" and not fixed_port and not any(spec.paths())
     return spec if certain else None
 
 

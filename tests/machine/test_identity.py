@@ -1,0 +1,233 @@
+"""A template's key changes with everything that its guest could notice, and with nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.images.image import Image
+from pytest_kvm.machine import identity
+from pytest_kvm.machine.identity import Contents, Unknowable, template_key
+from pytest_kvm.machine.planning import complete, make_plan
+from pytest_kvm.qemu.plan import plan_drives
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.vm import VMSpec
+from tests.qemu.fakes import binary
+
+QEMU_IMG = shutil.which("qemu-img") or "qemu-img"
+
+
+class Scene:
+    """A machine whose image, kernel and QEMU are files of the test's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kernel, self.initrd, self.disk, self.qemu = (
+            folder / name for name in ("vmlinuz", "initrd", "disk", "qemu")
+        )
+        for path in (self.kernel, self.initrd, self.disk, self.qemu):
+            path.write_text(path.name)
+        firmware = folder / "firmware"
+        firmware.mkdir()
+        (firmware / "bios.bin").write_text("firmware")
+        self.image = Image(
+            name="test", kernel=self.kernel, initrd=self.initrd, disk=self.disk, disk_format="raw", shell=True
+        )
+        self.binary = replace(binary(), path=self.qemu, data=(firmware,))
+        self.settings: dict[str, Any] = {"accel": "tcg", "host": {"kernel": "6.1"}}
+
+    def key(self, **fields: Any) -> str:
+        spec = complete(VMSpec(**{"drives": [Drive(size="8M", interface="ide")], **fields}), self.image)
+        plan = make_plan(spec, self.image, self.settings["accel"])
+        drives = [(planned, planned.drive.format or "raw") for planned in plan_drives(plan.spec)]
+        identity._firmware.cache_clear()  # a session looks once
+        return template_key(spec, plan, drives, image=self.image, binary=self.binary, memory=self.folder / "memory")
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    made = Scene(tmp_path)
+    monkeypatch.setattr(identity, "host_identity", lambda: made.settings["host"])
+    return made
+
+
+SAME: list[dict[str, object]] = [
+    {"name": "other"},
+    {"hostfwd": [8080]},
+    {"internet": True},
+    {"timeout": 7},
+    {"autostart": False},
+    {"start": "clone"},
+]
+OTHER: list[dict[str, object]] = [
+    {"memory": "512M"},
+    {"smp": 2},
+    {"cpu": "max"},
+    {"machine": "pc"},
+    {"append": "quiet"},
+    {"boot": "order=n"},
+    {"extras": []},
+    {"devices": ["virtio-rng-pci"]},
+    {"drives": [Drive(size="9M", interface="ide")]},
+    {"drives": [Drive(size="8M", interface="ide", serial="x")]},
+    {"drives": []},
+    {"nics": []},
+    {"nics": [Nic(), Nic()]},
+    {"nics": [Nic(model="e1000")]},
+    {"nics": [Nic(mac="52:54:00:00:00:01")]},
+    {"ready": "login"},
+    {"accel": "tcg,thread=single"},
+]
+
+
+@pytest.mark.parametrize("fields", SAME, ids=str)
+def test_what_clones_may_differ_in(scene: Scene, fields: dict[str, object]) -> None:
+    assert scene.key(**fields) == scene.key()
+
+
+def test_each_other_machine_has_a_template_of_its_own(scene: Scene) -> None:
+    keys = [scene.key(), *(scene.key(**fields) for fields in OTHER)]
+    assert len(set(keys)) == len(keys)
+
+
+CHANGES: dict[str, Callable[[Scene], object]] = {
+    "kernel": lambda scene: scene.kernel.write_text("other"),
+    "initrd": lambda scene: scene.initrd.write_text("other"),
+    "disk": lambda scene: scene.disk.write_text("other"),
+    "disk, in a byte": lambda scene: scene.disk.write_text("disc"),
+    "QEMU": lambda scene: os.utime(scene.qemu, (1, 1)),
+    "firmware": lambda scene: (scene.folder / "firmware" / "bios.bin").write_text("newer firmware"),
+    "a further ROM": lambda scene: (scene.folder / "firmware" / "net.rom").write_text("rom"),
+    "accelerator": lambda scene: scene.settings.update(accel="kvm"),
+    "host": lambda scene: scene.settings.update(host={"kernel": "6.2"}),
+    "resume commands": lambda scene: setattr(scene, "image", replace(scene.image, resume=("true",))),
+    "append": lambda scene: setattr(scene, "image", replace(scene.image, append="quiet")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_else_matters(scene: Scene, change: Callable[[Scene], object]) -> None:
+    before = scene.key()
+    change(scene)
+    assert scene.key() != before
+
+
+def test_a_file_that_is_replaced_by_the_same_is_the_same(scene: Scene) -> None:
+    before = scene.key()
+    copy = scene.folder / "copy"
+    shutil.copy(scene.kernel, copy)
+    os.replace(copy, scene.kernel)
+    assert scene.key() == before
+
+
+def test_the_host(tmp_path: Path) -> None:
+    host = identity.host_identity()
+    assert os.uname().release in host["kernel"]
+    assert len(host["cpu"]) == 64
+
+
+class Counting(Contents):
+    """Counts the files that are read."""
+
+    def __init__(self, memory: Path) -> None:
+        super().__init__(memory, binary())
+        self.read = 0
+
+    def of_file(self, path: Path) -> str:
+        def find(path: Path) -> str:
+            self.read += 1
+            return identity._sha256(path)
+
+        return str(self._remembered(path, "sha256", find))
+
+
+def aged(path: Path, text: str) -> Path:
+    path.write_text(text)
+    os.utime(path, (1000, 1000))
+    return path
+
+
+def test_nothing_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_SETTLED", 0)  # ctime cannot be set back
+    file = aged(tmp_path / "file", "content")
+    first = Counting(tmp_path / "memory")
+    digest = first.of_file(file)
+    assert first.of_file(file) == digest
+    second = Counting(tmp_path / "memory")
+    assert second.of_file(file) == digest
+    assert (first.read, second.read) == (1, 0)
+    aged(file, "CONTENT")
+    assert second.of_file(file) != digest
+    assert second.read == 1
+
+
+def test_what_was_changed_a_moment_ago_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    contents = Counting(tmp_path / "memory")
+    contents.of_file(tmp_path / "file")
+    contents.of_file(tmp_path / "file")
+    assert contents.read == 2
+
+
+@pytest.mark.parametrize("spoiled", ["", "[]", '{"identity": 1}', "\0"])
+def test_a_spoiled_memory_is_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:
+    monkeypatch.setattr(identity, "_SETTLED", 0)
+    file = aged(tmp_path / "file", "content")
+    digest = Counting(tmp_path / "memory").of_file(file)
+    (place,) = (tmp_path / "memory").iterdir()
+    place.write_text(spoiled)
+    assert Counting(tmp_path / "memory").of_file(file) == digest
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="none: No such file"):
+        Counting(tmp_path / "memory").of_file(tmp_path / "none")
+
+
+def qemu_img(*arguments: str | Path) -> None:
+    subprocess.run([QEMU_IMG, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> Contents:
+    return Contents(tmp_path / "memory", replace(binary(), path=Path(QEMU_IMG)))
+
+
+def test_an_overlay_is_what_is_below_it_too(tmp_path: Path, contents: Contents) -> None:
+    base, middle, top = (tmp_path / f"{name}.qcow2" for name in ("base", "middle", "top"))
+    qemu_img("create", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", middle)
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", middle, top)
+    before = contents.of_disk(top, "qcow2")
+    assert contents.of_disk(top, "qcow2") == before
+    qemu_img("bench", "-w", "-c", "1", "-f", "qcow2", "--pattern", "7", base)
+    assert contents.of_disk(top, "qcow2") != before
+    base.unlink()
+    with pytest.raises(Unknowable, match=r"base\.qcow2"):
+        contents.of_disk(top, "qcow2")
+
+
+def test_an_image_with_its_data_elsewhere(tmp_path: Path, contents: Contents) -> None:
+    image, data = tmp_path / "image.qcow2", tmp_path / "data"
+    qemu_img("create", "-f", "qcow2", "-o", f"data_file={data},data_file_raw=on", image, "1M")
+    before = contents.of_disk(image, "qcow2")
+    data.write_bytes(b"x".ljust(1 << 20, b"\0"))
+    assert contents.of_disk(image, "qcow2") != before
+
+
+def test_formats_that_nobody_can_tell_about(tmp_path: Path, contents: Contents) -> None:
+    (tmp_path / "disk.vmdk").write_text("")
+    with pytest.raises(Unknowable, match=r"disk\.vmdk: a vmdk image may refer to further files"):
+        contents.of_disk(tmp_path / "disk.vmdk", "vmdk")
+    (tmp_path / "not").write_text("not a qcow2")
+    with pytest.raises(Unknowable, match="not: qemu-img refuses: "):
+        contents.of_disk(tmp_path / "not", "qcow2")
