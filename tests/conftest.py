@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+from pytest_kvm.host.cache import CACHE_VARIABLE, cache_dir
+
 pytest_plugins = ["pytester"]
+
+
+def pytest_configure() -> None:
+    # Inner sessions have a HOME of their own, where each would make the guest again.
+    os.environ.setdefault(CACHE_VARIABLE, str(cache_dir()))

@@ -12,18 +12,22 @@ from pathlib import Path
 import pytest
 
 INNER = """
-    import os
+    from pytest_kvm.plugin.launching import LAUNCHER
 
-    def test_long(vm, vm_session_factory):
+    def test_long(vm, vm_session_factory, request):
         shared = vm_session_factory(image=None)
+        ahead = request.config.stash[LAUNCHER]._ahead._next.result()
         with open({fifo!r}, "w") as fifo:
-            print(vm.pid, shared.pid, file=fifo)
+            print(vm.pid, shared.pid, ahead.pid, file=fifo)
         vm.run("sleep 3600", timeout=None)
+
+    def test_next(vm):
+        pass
 """
 
 
 class Session:
-    """A pytest session in a process of its own, in the middle of a test with two machines."""
+    """A pytest session in a process of its own, in the middle of a test with two machines and the next test's."""
 
     def __init__(self, pytester: pytest.Pytester, *options: str) -> None:
         self.folder = pytester.mkdir("tmp")
@@ -34,9 +38,9 @@ class Session:
         # A directory of its own for temporary files shows what is left there.
         environment = {**os.environ, "TMPDIR": str(self.folder)}
         self.process = subprocess.Popen(command, env=environment, start_new_session=True)
-        # The reader waits here until the test has both machines.
+        # The reader waits here until the test has its machines.
         self.machines = [os.pidfd_open(int(pid)) for pid in fifo.read_text().split()]
-        assert len(self.machines) == 2
+        assert len(self.machines) == 3
         assert self.left()
 
     def left(self) -> list[Path]:
