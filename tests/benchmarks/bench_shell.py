@@ -1,14 +1,12 @@
-"""What a boot and a command cost, against floors of the same run: ``tox -e bench``."""
+"""What a command costs, against SSH and against what forking costs inside the guest."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
-import pytest
-
-from pytest_kvm import VM, VMFactory
+from pytest_kvm import VM
+from tests.benchmarks.conftest import Table
 
 ROUNDS = 30
 # Inside the guest, without our protocol: what forking, and a shell of its own, cost.
@@ -17,41 +15,21 @@ SHELL = "for i in $(seq 200); do setsid sh -c :; done"
 NOTHING = "for i in $(seq 200); do :; done"
 
 
-def median(work: Callable[[], object]) -> float:
+def each(work: Callable[[], object]) -> list[float]:
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return seconds
 
 
-def test_boot(vm_factory: VMFactory, capsys: pytest.CaptureFixture[str]) -> None:
-    started = time.perf_counter()
-    vm_factory("floor", image=None, machine="none")
-    floor = time.perf_counter() - started
-    vm = vm_factory()
-    assert vm.started is not None
-    with capsys.disabled():
-        print(f"\nQEMU started until QMP answers   {floor * 1e3:8.1f} ms")
-        print(
-            f"boot until the shell is ready    {vm.started.seconds * 1e3:8.1f} ms   {vm.started.seconds / floor:6.1f} x"
-        )
-
-
-def test_commands(vm: VM, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(vm: VM, table: Table) -> None:
     vm.ssh.run("true")  # connect
-    ssh = median(lambda: vm.ssh.run("true"))
-    rows = {
-        "true over SSH, connected": ssh,
-        "true": median(lambda: vm.run("true")),
-        "/bin/true": median(lambda: vm.run("/bin/true")),
-        "true with stdin": median(lambda: vm.run("true", input="x")),
-    }
+    table.add("true over SSH, connected", each(lambda: vm.ssh.run("true")))
+    table.add("true", each(lambda: vm.run("true")), "true over SSH, connected")
+    table.add("/bin/true", each(lambda: vm.run("/bin/true")), "true over SSH, connected")
+    table.add("true with stdin", each(lambda: vm.run("true", input="x")), "true over SSH, connected")
     empty = vm.run(NOTHING).seconds
-    rows["in the guest: a fork"] = (vm.run(FORK).seconds - empty) / 200
-    rows["in the guest: setsid sh -c"] = (vm.run(SHELL).seconds - empty) / 200
-    with capsys.disabled():
-        print()
-        for name, seconds in rows.items():
-            print(f"{name:32} {seconds * 1e3:8.2f} ms   {ssh / seconds:6.1f} x as fast as SSH")
+    table.add("in the guest: a fork", [(vm.run(FORK).seconds - empty) / 200])
+    table.add("in the guest: setsid sh -c", [(vm.run(SHELL).seconds - empty) / 200])
