@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 import pytest
 
-from pytest_kvm import VM, Drive, GuestPanic, MachineError, QEMUExited, ShellLost, SpecError, VMFactory
+from pytest_kvm import VM, Drive, FromFixture, GuestPanic, MachineError, QEMUExited, ShellLost, SpecError, VMFactory
 from tests.machine.test_clones import RANDOM, clock, kind
 
 
@@ -44,6 +45,26 @@ def test_disks_go_back_too(vm: VM) -> None:
     vm.start()
     assert kind(vm) == ("boot", "")
     assert vm.run("mount -t ext2 /dev/vda /mnt; cat /mnt/file").stdout == "one\n"
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    path = tmp_path / "given.raw"
+    path.write_bytes(b"given".ljust(1 << 20, b"\0"))
+    return path
+
+
+@pytest.mark.vm(drives=[Drive(FromFixture("given"), format="raw"), Drive(FromFixture("given"), format="raw")])
+def test_drives_that_were_plugged_in(vm: VM, vm_factory: VMFactory) -> None:
+    vm.run("echo OTHER | dd of=/dev/vda conv=fsync")
+    state = vm.snapshot()
+    vm.run("echo again | dd of=/dev/vda conv=fsync")
+    vm.restore(state)
+    further = vm_factory(snapshot=state)
+    for machine in (vm, further):
+        assert machine.run("head -c 5 /dev/vda; head -c 5 /dev/vdb").stdout == "OTHERgiven"
+    vm.reboot()
+    assert vm.run("head -c 5 /dev/vda; head -c 5 /dev/vdb").stdout == "OTHERgiven"
 
 
 def test_further_machines_begin_with_it(vm_factory: VMFactory) -> None:
