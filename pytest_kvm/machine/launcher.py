@@ -16,11 +16,12 @@ from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
 from pytest_kvm.images.catalogue import find_image
 from pytest_kvm.images.image import Image
 from pytest_kvm.machine.ahead import Ahead
+from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.disks import check_files, detect_format
 from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
-from pytest_kvm.machine.library import FromTemplate, Library
+from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.planning import complete, make_plan
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.snapshots import Snapshot

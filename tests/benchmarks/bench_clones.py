@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm import VM, VMFactory
+from pytest_kvm import VM, Drive, VMFactory
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.machine.templates import Templates
 from pytest_kvm.plugin.launching import LAUNCHER
@@ -123,6 +123,20 @@ def test_template(vm_factory: VMFactory, table: Table) -> None:
     table.add("a machine whose template has to be made", seconds, BOOT)
     made = [entry for entry in store.entries() if entry.key not in before]
     table.add("size of a template", [entry.size / 1024**2 for entry in made], unit="MiB")
+
+
+def test_plugging(vm_factory: VMFactory, table: Table, tmp_path: Path) -> None:
+    given = tmp_path / "given.raw"
+    given.write_bytes(bytes(1 << 20))
+    without: list[float] = []
+    plugged: list[float] = []
+    for _ in range(ROUNDS):
+        for drives, seconds in (([], without), ([Drive(given, format="raw")], plugged)):
+            with contextlib.closing(vm_factory(drives=drives)) as vm:
+                assert vm.started is not None
+                seconds.append(vm.started.seconds)
+    table.add("clone: ready", without)
+    table.add("clone: ready, with a given drive plugged in", plugged, "clone: ready")
 
 
 def test_snapshot(vm_factory: VMFactory, table: Table) -> None:

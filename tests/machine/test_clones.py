@@ -7,12 +7,16 @@ import logging
 import re
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
 import pytest
 
-from pytest_kvm import VM, Drive, FromFixture, SpecError, VMFactory
+from pytest_kvm import VM, Drive, FromFixture, SpecError, VMFactory, VMSpec
+from pytest_kvm.images.catalogue import find_image
+from pytest_kvm.machine.launcher import Launcher
+from pytest_kvm.machine.settings import Settings
 
 RANDOM = "head -c 32 /dev/urandom | hexdump -v -e '32/1 \"%02x\"'"
 UUID = "cat /proc/sys/kernel/random/uuid"
@@ -207,6 +211,17 @@ def test_what_qemu_cannot_save(vm: VM, caplog: pytest.LogCaptureFixture, vm_fact
 def test_an_empty_machine_boots(vm: VM, vm_factory: VMFactory) -> None:
     assert kind(vm) == ("boot", "image=None: whatever is tested there, its boot is likely to be part of it")
     assert kind(vm_factory(start="clone")) == ("clone", "")
+
+
+def test_resume_commands_run_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = replace(find_image("tiny"), resume=("echo {now} >>/run/resumed", "hostname cloned"))
+    monkeypatch.setattr("pytest_kvm.machine.launcher.find_image", lambda *_, **__: image)
+    with contextlib.closing(Launcher(Settings())) as launcher:
+        for _ in range(2):
+            with contextlib.closing(launcher.create(VMSpec(accel="tcg"))) as vm:
+                hostname, *times = vm.run("hostname; cat /run/resumed").stdout.split()
+                assert hostname == "cloned"
+                assert [abs(float(each) - time.time()) < 60 for each in times] == [True]
 
 
 # Time that has passed.
