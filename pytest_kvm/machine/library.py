@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console import LOGIN_PROMPT
+from pytest_kvm.host.memory import available
 from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot
@@ -25,6 +26,8 @@ from pytest_kvm.waiting import Deadline
 _log = logging.getLogger("pytest_kvm")
 # So many templates are kept open beside those that machines use: each costs an old QEMU's session its RAM.
 _KEPT = 4
+# With less memory than that to spare, it is only the one used last.
+_RESERVE = 2 << 30
 # A guest that is ready has its shell, and a login prompt where there is one, a moment later.
 _SETTLE_PATIENCE = 10.0
 
@@ -52,7 +55,7 @@ class Library:
             if template is None:
                 return None
             self._open[key] = template
-            for other in list(self._open)[:-_KEPT]:
+            for other in list(self._open)[: -(_KEPT if available() > _RESERVE else 1)]:
                 self._drop(other)
             return template.duplicate()
 
