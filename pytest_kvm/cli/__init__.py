@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
-    except KVMError as error:
+    except (KVMError, OSError) as error:
         print(f"pytest-kvm: {error}", file=sys.stderr)
         return 1
     return status

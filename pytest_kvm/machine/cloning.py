@@ -46,16 +46,21 @@ class FromTemplate:
 
     def start(self, vm: VM, *, wait: bool) -> Started:
         """Start the machine; it is ready then, whatever ``wait`` says, unless it has to be booted."""
-        trouble: MachineError
+        if self.rare and not self.demanded and not self.at_hand and self.library.first_time(self.key):
+            return self._boot(vm, self.rare, wait=wait)
         try:
             return self._clone(vm)
         except (Impossible, Busy, Refused, Damaged) as error:
-            trouble = error
+            trouble = str(error)
         if self.demanded:
-            raise MachineError(f"vm(start='clone'): VM {vm.name!r} cannot be cloned: {trouble}") from trouble
-        _log.warning("VM %r is booted: %s", vm.name, trouble)
+            raise MachineError(f"vm(start='clone'): VM {vm.name!r} cannot be cloned: {trouble}")
+        self.library.tell(trouble)
+        return self._boot(vm, trouble, wait=wait)
+
+    def _boot(self, vm: VM, reason: str, *, wait: bool) -> Started:
+        _log.info("VM %r is booted: %s", vm.name, reason)
         vm._revive()
-        return Boot([*self.cold, *self.later], str(trouble)).start(vm, wait=wait)
+        return Boot([*self.cold, *self.later], reason).start(vm, wait=wait)
 
     def _clone(self, vm: VM) -> Started:
         refusals = 0
@@ -81,6 +86,4 @@ class FromTemplate:
         found = self.library.find(self.key)
         if found is not None:
             return found
-        if self.rare and not self.demanded and self.library.first_time(self.key):
-            raise Impossible(self.rare)
         return self.library.make(self.key, self.builder, self.cold, Deadline(vm._patience))

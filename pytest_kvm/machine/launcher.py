@@ -15,6 +15,7 @@ from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
 from pytest_kvm.images.catalogue import find_image
 from pytest_kvm.images.image import Image
+from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.disks import check_files, detect_format
@@ -66,7 +67,8 @@ class Launcher:
         with self._lock:
             if self._library is None:
                 store = Templates(cache_dir() / "templates", report=self._report)
-                self._library = Library(store, limit=self._settings.template_limit)
+                limit = self._settings.template_limit
+                self._library = Library(store, limit=limit, report=self._report or say_nothing)
             return self._library
 
     def io(self) -> IOThread:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console import LOGIN_PROMPT
 from pytest_kvm.host.memory import available
+from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot
@@ -35,17 +36,20 @@ _SETTLE_PATIENCE = 10.0
 class Library:
     """The session's open templates; usable from any thread.
 
-    ``limit`` is what the store may take, in bytes.
+    ``limit`` is what the store may take, in bytes; ``report`` is told what makes a session slow.
     """
 
-    def __init__(self, store: Templates, *, limit: int) -> None:
+    def __init__(self, store: Templates, *, limit: int, report: Report = say_nothing) -> None:
         self._store = store
+        self._report = report
         self._limit = limit
         # The one used last is the last one.
         self._open: dict[str, OpenTemplate] = {}
         # Why a machine cannot be cloned, by its template's key: it is not tried again in this session.
         self._impossible: dict[str, MachineError] = {}
         self._asked: set[str] = set()
+        self._told: set[str] = set()
+        self._grown = False
         self._lock = threading.Lock()
 
     def find(self, key: str) -> OpenTemplate | None:
@@ -78,6 +82,14 @@ class Library:
                 self._drop(template.key)
         self._store.condemn(template)
 
+    def tell(self, trouble: str) -> None:
+        """Show, once in a session, what makes it slow."""
+        with self._lock:
+            known = trouble in self._told
+            self._told.add(trouble)
+        if not known:
+            self._report(f"machines are booted for every test: {trouble}")
+
     def give_up(self, key: str, reason: MachineError) -> None:
         """Make no template with this key any more, for a reason."""
         self._impossible[key] = reason
@@ -104,11 +116,15 @@ class Library:
             made = self.find(key)
         if made is None:
             raise Impossible("its template was removed in the moment in which it was made")
+        self._grown = True
+        self._prune()
+        return made
+
+    def _prune(self) -> None:
         try:
             self._store.prune(self._limit)
         except OSError as error:
             _log.warning("the templates in %s are not pruned: %s", self._store.directory, error)
-        return made
 
     def _build(self, key: str, vm: VM, cold: Sequence[PlannedDrive]) -> None:
         with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram:
@@ -126,7 +142,8 @@ class Library:
             except NotSaved as error:
                 raise Impossible(str(error)) from error
             except OSError as error:
-                raise Impossible(f"its template could not be written: {error}") from error
+                place = self._store.directory
+                raise Impossible(f"its template could not be written to {place}: {error.strerror}") from error
 
     def _save(self, key: str, vm: VM, ram: RamFile, seconds: float) -> None:
         deadline = Deadline(vm._patience)
@@ -152,6 +169,8 @@ class Library:
         with self._lock:
             for key in list(self._open):
                 self._drop(key)
+        if self._grown:  # what was in use then can go now
+            self._prune()
 
 
 def _settle(vm: VM) -> None:

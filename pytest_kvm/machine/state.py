@@ -5,11 +5,13 @@ Templates and snapshots are such folders.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,47 +46,59 @@ class Guest:
     about: Mapping[str, str] = field(default_factory=dict)
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Let what cannot be read be damaged, unless it is this process that has come to its limits."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        raise Damaged(f"{error.filename or path}: {error.strerror}") from error
+
+
 class State:
     """A saved machine. ``path`` is its folder, ``guest`` what is known about it. Usable from any thread."""
 
-    def __init__(self, path: Path, guest: Guest, files: Mapping[str, Sequence[int]], digest: str) -> None:
+    def __init__(self, path: Path, guest: Guest, files: Mapping[str, Sequence[int]]) -> None:
         self.path = path
         self.guest = guest
         self._files = files
-        self._digest = digest
         self._lock = threading.Lock()
         self._ram: RamFile | None = None
 
     @classmethod
     def load(cls, path: Path) -> State:
-        """Return the state in a folder; raises Damaged when it is not complete, or not as it was saved, OSError."""
+        """Return the state in a folder; raises Damaged when it is not complete, or not as it was saved."""
         try:
-            manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-            if manifest["format"] != FORMAT:
-                raise Damaged(f"{path} has format {manifest['format']}, not {FORMAT}")
-            known = manifest["guest"]
-            guest = Guest(**{**known, "lanes": [SavedLane(**lane) for lane in known["lanes"]]})
-            state = cls(path, guest, manifest["files"], manifest["digest"])
-            state.check()
-            if state.digest() != manifest["digest"]:
-                raise Damaged(f"{path / DEVICES} has been changed")
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"{path} cannot be read: {error!r}") from error
+            with _reading(path):
+                manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+                if manifest["format"] != FORMAT:
+                    raise Damaged(f"{path} has format {manifest['format']}, not {FORMAT}")
+                known = manifest["guest"]
+                guest = Guest(**{**known, "lanes": [SavedLane(**lane) for lane in known["lanes"]]})
+                state = cls(path, guest, manifest["files"])
+                state.check()
+                if state.digest() != manifest["digest"]:
+                    raise Damaged(f"{path} has been changed")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"{path / MANIFEST} is not what was written: {error}") from error
         return state
 
     def check(self) -> None:
         """Compare sizes and times of all files with what was saved; raises Damaged."""
         for name, (size, mtime) in self._files.items():
-            try:
+            with _reading(self.path / name):
                 status = (self.path / name).stat()
-            except FileNotFoundError as error:
-                raise Damaged(f"{self.path / name}: {error.strerror}") from error
             if (status.st_size, status.st_mtime_ns) != (size, mtime):
                 raise Damaged(f"{self.path / name} has been changed")
+            if not os.access(self.path / name, os.R_OK):
+                raise Damaged(f"{self.path / name}: no permission to read it")
 
     def digest(self) -> str:
-        """Return the SHA-256 of what is small, and read by every clone."""
-        digest = hashlib.sha256()
+        """Return the SHA-256 of what is known about the machine, and of what is small and read by every clone."""
+        known = json.dumps([FORMAT, asdict(self.guest), self._files], sort_keys=True)
+        digest = hashlib.sha256(known.encode())
         for name in (DEVICES, TRANSCRIPT, LOG):
             digest.update((self.path / name).read_bytes())
         return digest.hexdigest()
@@ -93,10 +107,8 @@ class State:
         """Return the machine's RAM for a further one to begin with, to be closed by the caller; raises Damaged."""
         with self._lock:
             if self._ram is None:
-                try:
+                with _reading(self.path / RAM):
                     self._ram = RamFile.opened(self.path / RAM, binary)
-                except FileNotFoundError as error:
-                    raise Damaged(f"{self.path / RAM}: {error.strerror}") from error
             return self._ram.duplicate()
 
     def close(self) -> None:
@@ -116,6 +128,6 @@ def write(path: Path, guest: Guest) -> None:
             os.fsync(descriptor)  # after a crash of the host, what is there must be what was meant
         status = file.stat()
         files[file.name] = [status.st_size, status.st_mtime_ns]
-    digest = State(path, guest, files, "").digest()
+    digest = State(path, guest, files).digest()
     manifest = {"format": FORMAT, "guest": asdict(guest), "files": files, "digest": digest}
     write_atomically(path / MANIFEST, f"{json.dumps(manifest, indent=1)}\n".encode(), 0o400)

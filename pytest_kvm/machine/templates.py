@@ -156,7 +156,7 @@ class Templates:
         found = []
         for link in self._names():
             if link.is_symlink():
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                with contextlib.suppress(OSError):  # removed meanwhile, or another user's
                     found.append(self._entry(link))
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -186,9 +186,10 @@ class Templates:
         room = limit
         for entry in entries:
             room -= entry.size
-            if (entry.state is None or room < 0) and self.remove(entry.key):
-                room += entry.size
-                removed.append(entry)
+            with contextlib.suppress(OSError):
+                if (entry.state is None or room < 0) and self.remove(entry.key):
+                    room += entry.size
+                    removed.append(entry)
         return removed
 
     def _names(self) -> list[Path]:

@@ -94,6 +94,14 @@ def test_prune(store: Templates, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == [f"pytest-kvm: templates prune --limit=much: {wanted}"]
 
 
+def test_a_store_that_is_none(store: Templates, capsys: pytest.CaptureFixture[str]) -> None:
+    store.directory.parent.mkdir()
+    store.directory.write_text("a file")
+    for arguments in (["list"], ["remove", "a"], ["prune"]):
+        status, _, err = run(capsys, *arguments)
+        assert (status, err) == (1, [f"pytest-kvm: [Errno 20] Not a directory: '{store.directory}'"])
+
+
 def test_a_verb_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["templates"])

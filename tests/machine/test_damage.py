@@ -32,7 +32,12 @@ class Bench:
 
     def __init__(self, cache: Path) -> None:
         self.store = Templates(cache / "templates")
-        self._launcher = Launcher(Settings())
+        self.said: list[str] = []
+        self.limit = 1 << 40
+        self._launcher = self._new()
+
+    def _new(self) -> Launcher:
+        return Launcher(Settings(template_limit=self.limit), report=self.said.append)
 
     def vm(self, spec: VMSpec = SPEC) -> VM:
         return self._launcher.create(spec)
@@ -48,7 +53,7 @@ class Bench:
 
     def next_session(self) -> None:
         self._launcher.close()
-        self._launcher = Launcher(Settings())
+        self._launcher = self._new()
 
     @property
     def template(self) -> Path:
@@ -140,12 +145,29 @@ def no_room(*_: object) -> None:
 def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(saving, step, lambda *_, **__: no_room())
-        reason = "its template could not be written: [Errno 28] No space left on device"
+        reason = f"its template could not be written to {bench.store.directory}: No space left on device"
         assert bench.works() == ("boot", reason)
         assert bench.works() == ("boot", reason)  # without trying again
     assert [path.name for path in bench.store.directory.iterdir() if not path.name.startswith(".")] == []
     bench.next_session()
     assert bench.works() == ("clone", "")
+
+
+def test_the_limit_holds_when_the_session_has_ended(bench: Bench) -> None:
+    bench.limit = 1
+    bench.next_session()
+    assert bench.works() == ("clone", "")
+    assert len(bench.store.entries()) == 1  # in use
+    bench.next_session()
+    assert bench.store.entries() == []
+
+
+def test_what_makes_a_session_slow_is_told_once(bench: Bench) -> None:
+    bench.store.directory.write_text("in the way")
+    bench.works()
+    bench.works()
+    (line,) = bench.said
+    assert line.startswith(f"machines are booted for every test: no template can be kept in {bench.store.directory}: ")
 
 
 def test_a_directory_that_cannot_be_written(bench: Bench) -> None:

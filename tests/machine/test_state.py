@@ -26,6 +26,11 @@ def change_manifest(folder: Path, **changes: object) -> None:
     overwrite(folder / MANIFEST, json.dumps(manifest).encode())
 
 
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     fill(tmp_path)
     state = State.load(tmp_path)
@@ -38,7 +43,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
     "half a manifest": lambda folder: overwrite(folder / MANIFEST, (folder / MANIFEST).read_bytes()[:50]),
     "a manifest without its guest": lambda folder: change_manifest(folder, guest={}),
+    "a manifest of another shape": lambda folder: change_manifest(folder, files=[]),
+    "a list": lambda folder: overwrite(folder / MANIFEST, b"[]"),
     "another format": lambda folder: change_manifest(folder, format=0),
+    "a folder in place of RAM": lambda folder: replace_by_folder(folder / RAM),
+    "another size in the manifest": lambda folder: change_manifest(folder, files={RAM: [3, 0]}),
     "no RAM": lambda folder: (folder / RAM).unlink(),
     "RAM of another size": lambda folder: overwrite(folder / RAM, b"ra", unnoticed=True),
     "RAM of another time": lambda folder: overwrite(folder / RAM, b"RAM"),
