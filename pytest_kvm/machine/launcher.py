@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
@@ -154,14 +154,17 @@ class Launcher:
                 raise SpecError(f"vm(start='clone'): the machine cannot be cloned: {reason}", keyword="start")
             _log.info("VM %r is booted: %s", spec.name, reason)
             return Boot(drives, reason)
-        without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel)
-        builder = partial(self._machine, spec, without_forwards, image, Boot(cold))
+
+        def build() -> VM:
+            without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel)
+            return self._machine(spec, without_forwards, image, Boot(cold))
+
         return FromTemplate(
             library=self.library(),
             key=key,
             cold=cold,
             later=later,
-            builder=builder,
+            builder=build,
             demanded=spec.start == "clone",
             rare=why_rare(cold),
         )

@@ -97,9 +97,10 @@ def clone(
             raise Refused(f"VM {vm.name!r}: QEMU did not take the state in {state.path}: {error}") from error
     if vm.serial is not None and replay:
         vm.serial.replay((state.path / TRANSCRIPT).read_bytes(), (state.path / LOG).read_bytes())
-    vm.qmp.execute("cont")
+    going = vm.qmp.begin("cont")
     vm._plan = replace(plan, ram=Ram(), incoming=False, inherited=())
     _come_to(vm, state.guest.lanes, began)
+    going.result(began.remaining())
     if later:
         _plug(vm, later, began)
     return Started("clone", vm._patience - (began.remaining() or 0.0))

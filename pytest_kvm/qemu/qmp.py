@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,10 @@ class QMP:
             self._watch.wait_only(lambda: self._watch.failed, Deadline(1))
             self._watch.check()
             raise
+
+    def begin(self, command: str) -> concurrent.futures.Future[Any]:
+        """Send a QMP command without waiting for its answer, which the future has."""
+        return asyncio.run_coroutine_threadsafe(self.execute_async(command), self._io.loop)
 
     async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Do what ``execute`` does, in the I/O thread."""
