@@ -1,6 +1,6 @@
 """Drives that are plugged in after the restore: given files, which may be others next time.
 
-A template that has them would be of use to one file only. A hot-plugged drive costs each clone some 0.2 s, so what
+A template that has them would be of use to one file only. A hot-plugged drive costs each clone some 0.5 s, so what
 does not change from test to test, an empty disk for example, is part of the template.
 """
 

@@ -117,3 +117,13 @@ def test_the_machines_end_ends_a_read_but_not_before_all_was_read() -> None:
     assert made.readinto(buffer) == 10
     with pytest.raises(QEMUExited, match="gone"):
         made.readinto(buffer)
+
+
+def test_output_that_nobody_wants_is_not_kept() -> None:
+    made = Stream(END, Watch(), keep=False)
+    for _ in range(100):
+        made.feed(b"y\n" * 1000)
+        assert len(made.everything()) <= len(END)
+    made.feed(b"y\nend-")
+    made.feed(b"abc\nlate")
+    assert made.complete
