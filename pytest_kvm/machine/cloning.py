@@ -54,7 +54,7 @@ class FromTemplate:
             trouble = str(error)
         if self.demanded:
             raise MachineError(f"vm(start='clone'): VM {vm.name!r} cannot be cloned: {trouble}")
-        self.library.tell(trouble)
+        self.library.tell(vm.name, trouble)
         return self._boot(vm, trouble, wait=wait)
 
     def _boot(self, vm: VM, reason: str, *, wait: bool) -> Started:

@@ -117,14 +117,14 @@ def create_overlay(binary: QEMUBinary, *, on: Path, format_: str, at: Path) -> N
     """Make an overlay on the disk ``on``; raises OSError."""
     try:
         qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", str(on), str(at))
-    except Refused as error:
+    except QemuImgError as error:
         raise OSError(errno.EIO, str(error), str(at)) from error
 
 
 def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Path, str]]:
     """Return the files that a qcow2 image refers to itself, each with its format: what it is an overlay on, its data.
 
-    Raises Refused for an image that qemu-img cannot read.
+    Raises QemuImgError for an image that qemu-img cannot read.
     """
     info = json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))
     found = []
@@ -140,16 +140,16 @@ def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Pat
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
     try:
         qemu_img(binary, "create", "-q", *arguments)
-    except Refused as error:
+    except QemuImgError as error:
         raise SpecError(f"{planned.drive!r}: {error}", keyword="drives", value=planned.drive) from error
 
 
-class Refused(Exception):
+class QemuImgError(Exception):
     """qemu-img does not do what was asked, and says why."""
 
 
 def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
-    """Run ``qemu-img`` and return what it prints; raises Refused, HostError when it is not installed."""
+    """Run ``qemu-img`` and return what it prints; raises QemuImgError, HostError when it is not installed."""
     beside = binary.path.resolve().parent / "qemu-img"
     program = str(beside) if beside.exists() else shutil.which("qemu-img")
     if program is None:
@@ -166,5 +166,5 @@ def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
         check=False,
     )
     if result.returncode:
-        raise Refused(f"qemu-img refuses: {result.stderr.strip()}")
+        raise QemuImgError(f"qemu-img refuses: {result.stderr.strip()}")
     return result.stdout

@@ -18,7 +18,7 @@ from typing import Any
 from pytest_kvm.errors import SpecError
 from pytest_kvm.files import write_atomically
 from pytest_kvm.images.image import Image
-from pytest_kvm.machine.disks import Refused, files_behind, write_protected
+from pytest_kvm.machine.disks import QemuImgError, files_behind, write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
@@ -121,7 +121,7 @@ class Contents:
     def _behind(self, path: Path) -> list[tuple[str, str]]:
         try:
             return [(str(name), format_) for name, format_ in files_behind(self._binary, path, "qcow2")]
-        except Refused as error:
+        except QemuImgError as error:
             raise Unknowable(f"{path}: {error}") from error
 
     def _remembered(self, path: Path, what: str, find: Callable[[Path], Any]) -> Any:

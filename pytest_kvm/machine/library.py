@@ -82,13 +82,13 @@ class Library:
                 self._drop(template.key)
         self._store.condemn(template)
 
-    def tell(self, trouble: str) -> None:
-        """Show, once in a session, what makes it slow."""
+    def tell(self, name: str, trouble: str) -> None:
+        """Show, once in a session, what makes it slow: this machine is booted, and so are others like it."""
         with self._lock:
             known = trouble in self._told
             self._told.add(trouble)
         if not known:
-            self._report(f"machines are booted for every test: {trouble}")
+            self._report(f"VM {name!r} is booted, as it will be in each test: {trouble}")
 
     def give_up(self, key: str, reason: MachineError) -> None:
         """Make no template with this key any more, for a reason."""

@@ -167,7 +167,8 @@ def test_what_makes_a_session_slow_is_told_once(bench: Bench) -> None:
     bench.works()
     bench.works()
     (line,) = bench.said
-    assert line.startswith(f"machines are booted for every test: no template can be kept in {bench.store.directory}: ")
+    reason = f"no template can be kept in {bench.store.directory}: "
+    assert line.startswith(f"VM 'vm' is booted, as it will be in each test: {reason}")
 
 
 def test_a_directory_that_cannot_be_written(bench: Bench) -> None:
