@@ -8,11 +8,10 @@ from tests.plugin.conftest import Scene, events
 
 PREPARED = """
 import pytest
-import pytest_kvm.machine.launcher as launcher
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish():
-    launcher.note("prepared", [(spec.name, str(spec.memory)) for spec in launcher.PREPARED])
+    stand_in.note("prepared", [(spec.name, str(spec.memory)) for spec in stand_in.PREPARED])
 """
 
 
