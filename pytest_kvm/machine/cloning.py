@@ -23,8 +23,8 @@ class FromTemplate:
     """Begin as a clone of a template, which is made when it is not there.
 
     ``cold`` are the template's drives, ``later`` those that are plugged into the clone; ``builder`` makes the machine
-    that becomes the template. What cannot be cloned is booted, unless a clone was ``demanded``; and so is, the first
-    time in a session, what is ``rare``.
+    that becomes the template, ``key_now`` is its key as files are then. What cannot be cloned is booted, unless a clone
+    was ``demanded``; and so is, the first time in a session, what is ``rare``.
     """
 
     library: Library
@@ -32,6 +32,7 @@ class FromTemplate:
     cold: Sequence[PlannedDrive]
     later: Sequence[PlannedDrive]
     builder: Callable[[], VM]
+    key_now: Callable[[], str]
     demanded: bool
     rare: str | None
 
@@ -86,4 +87,4 @@ class FromTemplate:
         found = self.library.find(self.key)
         if found is not None:
             return found
-        return self.library.make(self.key, self.builder, self.cold, Deadline(vm._patience))
+        return self.library.make(self.key, self.builder, self.cold, Deadline(vm._patience), key_now=self.key_now)

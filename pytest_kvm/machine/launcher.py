@@ -165,6 +165,7 @@ class Launcher:
             cold=cold,
             later=later,
             builder=build,
+            key_now=lambda: self._key(spec, plan, cold, image),
             demanded=spec.start == "clone",
             rare=why_rare(cold),
         )

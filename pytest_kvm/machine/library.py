@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console import LOGIN_PROMPT
@@ -95,11 +96,18 @@ class Library:
         self._impossible[key] = reason
 
     def make(
-        self, key: str, builder: Callable[[], VM], cold: Sequence[PlannedDrive], deadline: Deadline
+        self,
+        key: str,
+        builder: Callable[[], VM],
+        cold: Sequence[PlannedDrive],
+        deadline: Deadline,
+        *,
+        key_now: Callable[[], str],
     ) -> OpenTemplate:
         """Return the template, to be closed by the caller, made of a machine unless somebody else has just made it.
 
-        Raises Impossible, Busy when somebody else takes too long, and what a boot raises.
+        ``key_now`` tells, when it is made, whether it is still what the key says. Raises Impossible, Busy when somebody
+        else takes too long, and what a boot raises.
         """
         if key in self._impossible:
             raise Impossible(str(self._impossible[key]))
@@ -109,7 +117,7 @@ class Library:
                 return found
             try:
                 with contextlib.closing(builder()) as vm:
-                    self._build(key, vm, cold)
+                    self._build(key, vm, cold, key_now)
             except Impossible as error:
                 self.give_up(key, error)
                 raise
@@ -126,7 +134,7 @@ class Library:
         except OSError as error:
             _log.warning("the templates in %s are not pruned: %s", self._store.directory, error)
 
-    def _build(self, key: str, vm: VM, cold: Sequence[PlannedDrive]) -> None:
+    def _build(self, key: str, vm: VM, cold: Sequence[PlannedDrive], key_now: Callable[[], str]) -> None:
         with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram:
             vm._plan = replace(vm._plan, ram=ram.shared())
             booting = Deadline(vm._patience)
@@ -138,31 +146,25 @@ class Library:
             seconds = vm._patience - (booting.remaining() or 0.0)
             _settle(vm)
             try:
-                self._save(key, vm, ram, seconds)
+                with self._store.new(key) as into:
+                    self._save(into, vm, ram, seconds)
+                    if key_now() != key:
+                        raise Impossible("one of its files was changed while its template was made")
             except NotSaved as error:
                 raise Impossible(str(error)) from error
             except OSError as error:
                 place = self._store.directory
                 raise Impossible(f"its template could not be written to {place}: {error.strerror}") from error
 
-    def _save(self, key: str, vm: VM, ram: RamFile, seconds: float) -> None:
+    def _save(self, into: Path, vm: VM, ram: RamFile, seconds: float) -> None:
         deadline = Deadline(vm._patience)
         shell = vm.shell
-        with self._store.new(key) as into:
-            with shell.held(deadline) if shell is not None else contextlib.nullcontext():
-                save_devices(vm.qmp, vm._io, folder=vm._folder, into=into, deadline=deadline)
-                lanes = shell.saved() if shell is not None else []
-            guest = guest_of(vm, shell.ports if shell is not None else [], lanes, seconds)
-            vm._end_run()
-            complete(
-                into,
-                guest,
-                ram=ram,
-                console=vm.serial,
-                drives=vm._plan.drives,
-                folder=vm._folder,
-                binary=vm._binary,
-            )
+        with shell.held(deadline) if shell is not None else contextlib.nullcontext():
+            save_devices(vm.qmp, vm._io, folder=vm._folder, into=into, deadline=deadline)
+            lanes = shell.saved() if shell is not None else []
+        guest = guest_of(vm, shell.ports if shell is not None else [], lanes, seconds)
+        vm._end_run()
+        complete(into, guest, ram=ram, console=vm.serial, drives=vm._plan.drives, folder=vm._folder, binary=vm._binary)
 
     def close(self) -> None:
         """Stop using all templates."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm import VM, Drive
-from pytest_kvm.machine import saving
+from pytest_kvm.images.catalogue import find_image
+from pytest_kvm.machine import library, saving
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.state import DEVICES, RAM, TRANSCRIPT, State, write
@@ -135,6 +136,20 @@ def test_its_disk_stays_for_those_who_use_it(bench: Bench) -> None:
         assert vm.run("head -c 4 /dev/vda").stdout == "mine"
     bench.store.prune(1 << 40)
     assert not damaged.exists()
+
+
+def test_a_file_that_is_changed_while_it_boots(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = shutil.copy(find_image("tiny").kernel or "", tmp_path / "kernel")
+    spec = SPEC.replace(kernel=kernel)
+
+    def settle(_: VM) -> None:
+        with Path(kernel).open("ab") as file:
+            file.write(b"more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_settle", settle)
+        assert bench.works(spec) == ("boot", "one of its files was changed while its template was made")
+    assert bench.works(spec) == ("clone", "")  # of a template of its own
 
 
 def no_room(*_: object) -> None:
