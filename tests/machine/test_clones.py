@@ -116,13 +116,6 @@ def test_disks_are_its_own(vm_factory: VMFactory) -> None:
     assert second.run("head -c 4 /dev/vda").stdout == "mine"
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    path = tmp_path / "given.raw"
-    path.write_bytes(b"given".ljust(1 << 20, b"\0"))
-    return path
-
-
 @pytest.mark.vm(drives=[Drive(FromFixture("given"), format="raw", serial="late"), Drive(size="2M", id="mine")])
 def test_given_drives_are_plugged_in(vm: VM, given: Path) -> None:
     assert kind(vm) == ("clone", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -45,13 +44,6 @@ def test_disks_go_back_too(vm: VM) -> None:
     vm.start()
     assert kind(vm) == ("boot", "")
     assert vm.run("mount -t ext2 /dev/vda /mnt; cat /mnt/file").stdout == "one\n"
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    path = tmp_path / "given.raw"
-    path.write_bytes(b"given".ljust(1 << 20, b"\0"))
-    return path
 
 
 @pytest.mark.vm(drives=[Drive(FromFixture("given"), format="raw"), Drive(FromFixture("given"), format="raw")])
