@@ -219,9 +219,14 @@ Launcher(Settings()).create(SPEC)
 
 
 @pytest.mark.parametrize("step", ["save_devices", "complete"])
-def test_sigkill_while_it_is_saved(bench: Bench, step: str) -> None:
+def test_sigkill_while_it_is_saved(bench: Bench, step: str, tmp_path: Path) -> None:
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED.format(step=step)], check=False, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", KILLED.format(step=step)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # its machine's directory stays
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert bench.store.entries() == []
