@@ -39,11 +39,13 @@ class FromTemplate:
     @property
     def at_hand(self) -> bool:
         """Whether the template is there: nothing has to be booted."""
-        template = self.library.find(self.key)
-        if template is None:
+        try:
+            template = self.library.find(self.key)
+        except Impossible:  # start() says why
             return False
-        template.close()
-        return True
+        if template is not None:
+            template.close()
+        return template is not None
 
     def start(self, vm: VM, *, wait: bool) -> Started:
         """Start the machine; it is ready then, whatever ``wait`` says, unless it has to be booted."""

@@ -19,7 +19,7 @@ from pytest_kvm.machine import library, saving
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.state import DEVICES, RAM, TRANSCRIPT, State, write
-from pytest_kvm.machine.templates import Templates
+from pytest_kvm.machine.templates import Impossible, Templates
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 from tests.machine.test_clones import kind
@@ -188,9 +188,19 @@ def test_what_makes_a_session_slow_is_told_once(bench: Bench) -> None:
 
 def test_a_directory_that_cannot_be_written(bench: Bench) -> None:
     bench.store.directory.write_text("in the way")
-    kind, reason = bench.works()
-    assert kind == "boot"
+    how, reason = bench.works()
+    assert how == "boot"
     assert reason.startswith(f"no template can be kept in {bench.store.directory}: ")
+
+
+def test_a_directory_that_cannot_be_read(bench: Bench, tmp_path: Path) -> None:
+    bench.store.directory.symlink_to(bench.store.directory)
+    with pytest.raises(Impossible, match=f"no template can be kept in {bench.store.directory}: "):
+        bench.store.open("key")
+    iso = tmp_path / "a.iso"
+    iso.write_bytes(bytes(1 << 16))
+    with contextlib.closing(bench.vm(VMSpec(accel="tcg", cdrom=iso))) as vm:
+        assert kind(vm)[1].startswith("drive 'cdrom0' is a file, ")
 
 
 def test_somebody_else_takes_long(bench: Bench) -> None:
