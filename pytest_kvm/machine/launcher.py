@@ -48,7 +48,7 @@ class Launcher:
     ) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._report = report
+        self._report = report or say_nothing
         self._lock = threading.Lock()
         self._io: IOThread | None = None
         self._library: Library | None = None
@@ -68,7 +68,7 @@ class Launcher:
             if self._library is None:
                 store = Templates(cache_dir() / "templates", report=self._report)
                 limit = self._settings.template_limit
-                self._library = Library(store, limit=limit, report=self._report or say_nothing)
+                self._library = Library(store, limit=limit, report=self._report)
             return self._library
 
     def io(self) -> IOThread:

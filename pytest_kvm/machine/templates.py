@@ -20,7 +20,7 @@ from pathlib import Path
 import filelock
 
 from pytest_kvm.errors import MachineError
-from pytest_kvm.images.progress import Report
+from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.waiting import Deadline
 
@@ -52,9 +52,9 @@ class Entry:
 class Templates:
     """The templates in a directory, which is made when the first one is. Usable from any thread."""
 
-    def __init__(self, directory: Path, *, report: Report | None = None) -> None:
+    def __init__(self, directory: Path, *, report: Report = say_nothing) -> None:
         self.directory = directory
-        self._report = report or (lambda _: None)
+        self._report = report
 
     def open(self, key: str) -> OpenTemplate | None:
         """Return a template to be used, None if there is none; a damaged one is no longer there then.
