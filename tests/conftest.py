@@ -6,7 +6,7 @@ import os
 
 from pytest_kvm.host.cache import CACHE_VARIABLE, cache_dir
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.guests.fixtures"]
 
 
 def pytest_configure() -> None:

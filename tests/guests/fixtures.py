@@ -1,0 +1,25 @@
+"""The guests as fixtures: disk images that are made once and kept in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kvm.images.tiny import tiny_image
+from tests.guests import cirros
+from tests.guests.keeping import kept
+from tests.guests.tools import MissingTool
+
+_HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def cirros_disk() -> Path:
+    """A disk image with CirrOS's manners; it boots by itself and finds its seed on any disk."""
+    tiny = tiny_image()
+    sources = [_HERE / "cirros.py", _HERE / "cpio.py", _HERE / "tools.py", cirros.ROOTFS]
+    try:
+        return kept("cirros", cirros.make_cirros, sources, made_from=str(tiny.initrd))
+    except MissingTool as error:
+        pytest.fail(f"{error} (tox installs it)")
