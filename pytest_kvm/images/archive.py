@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import lzma
 import subprocess
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
+from pytest_kvm.images.checksum import Checksum
 from pytest_kvm.images.distribution import Distribution
+from pytest_kvm.images.mirror import is_web_address
 from pytest_kvm.images.packages import Package, PackageIndex, parse_fields
+from pytest_kvm.images.patience import Patience
 from pytest_kvm.images.progress import Report, download_bar, say_nothing
+from pytest_kvm.images.web import download, read
 
 _RELEASE_LIMIT = 4 * 1024 * 1024  # bytes of an InRelease file, whose size nothing announces
-_SILENCE = 60.0  # seconds that a server may say nothing
+_PATIENCE = Patience(silence=60.0)
+_HINT = (
+    "try again later, or another archive with --kvm-archive=URL, and check the network (proxies come from HTTPS_PROXY"
+    " and HTTP_PROXY)"
+)
 
 
 class ArchiveSource:
@@ -39,8 +44,7 @@ class ArchiveSource:
         keyring: str | None = None,
         report: Report = say_nothing,
     ) -> None:
-        parts = urllib.parse.urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
+        if not is_web_address(address):
             raise SpecError(
                 f"archive {address!r} is not an http or https address, such as http://HOST/debian",
                 keyword="archive",
@@ -65,14 +69,20 @@ class ArchiveSource:
             done = 0
             for package in packages:
                 url = f"{self._address}/{urllib.parse.quote(package.filename, safe='/+~:')}"
-                with (into / f"{package.sha256}.deb").open("wb") as stream:
-                    digest = hashlib.sha256()
-                    for chunk in _chunks(url, package.size):
-                        stream.write(chunk)
-                        digest.update(chunk)
-                        show(done + stream.tell())
-                if digest.hexdigest() != package.sha256:
-                    raise _wrong(url, f"SHA-256 {package.sha256}", digest.hexdigest())
+
+                def show_all(size: int, before: int = done) -> None:
+                    show(before + size)
+
+                download(
+                    [url],
+                    into / f"{package.sha256}.deb",
+                    checksum=Checksum("sha256", package.sha256),
+                    publisher="archive",
+                    limit=package.size,
+                    show=show_all,
+                    patience=_PATIENCE,
+                    hint=_HINT,
+                )
                 done += package.size
 
     def _verified(self, signed: bytes, suite: str) -> dict[str, str]:
@@ -157,26 +167,7 @@ class ArchiveSource:
 
 
 def _read(url: str, limit: int) -> bytes:
-    return b"".join(_chunks(url, limit))
-
-
-def _chunks(url: str, limit: int) -> Iterator[bytes]:
-    """Yield a resource's content in pieces; more than ``limit`` bytes are an error."""
-    received = 0
-    try:
-        with urllib.request.urlopen(url, timeout=_SILENCE) as answer:
-            while chunk := answer.read(256 * 1024):
-                received += len(chunk)
-                if received > limit:
-                    raise _wrong(url, f"at most {limit} bytes", "more")
-                yield chunk
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise ImageUnavailable(f"{url} cannot be fetched: {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise ImageUnavailable(f"{url} cannot be fetched: {error.reason}") from error
-    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        raise ImageUnavailable(f"{url} cannot be fetched: {error or 'the server fell silent'}") from error
+    return read(url, limit, publisher="archive", patience=_PATIENCE, hint=_HINT)
 
 
 def _wrong(url: str, expected: str, found: str) -> ImageUnavailable:

@@ -11,6 +11,7 @@ import pytest
 from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.images.archive import ArchiveSource
 from pytest_kvm.images.distribution import debian, ubuntu
+from pytest_kvm.images.patience import Patience
 from tests.images.fakes import FakeArchive, guest_packages
 
 
@@ -110,7 +111,8 @@ def test_nothing_there(archive: FakeArchive, address: str) -> None:
         _source(archive, address).index("sid")
 
 
-def test_nobody_there(archive: FakeArchive) -> None:
+def test_nobody_there(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_kvm.images.archive._PATIENCE", Patience(pauses=(0.0,)))
     with pytest.raises(ImageUnavailable, match=r"cannot be fetched: .*refused"):
         _source(archive, "http://127.0.0.1:1").index("trixie")
 

@@ -78,7 +78,7 @@ def test_finding_imports_nothing_heavy(archive: FakeArchive, address: str, cache
     code = (
         "import sys; from pytest_kvm.images import recipe; recipe.os_release = dict;"
         f"from pytest_kvm.images.tiny import tiny_image; print(tiny_image(archive={address!r}).name);"
-        "heavy = {'paramiko', 'cryptography', 'filelock', 'tqdm', 'urllib.request'};"
+        "heavy = {'paramiko', 'cryptography', 'filelock', 'tqdm', 'requests', 'urllib.request'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
