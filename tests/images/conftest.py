@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from pytest_kvm.images.source import Source
 from tests.images.fakes import FakeArchive, guest_packages
-from tests.images.servers import Server, serving
+from tests.images.servers import CHECKSUM, DATA, Server, file, serving
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -96,3 +97,15 @@ def authority() -> trustme.CA:
 def into(tmp_path: Path) -> Path:
     """Where the file goes, in a folder that is still to be made."""
     return tmp_path / "images" / "disk.img"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the store of fetched disks is."""
+    return tmp_path / "downloads"
+
+
+@pytest.fixture
+def source(server: Server) -> Source:
+    """A disk whose content is pinned."""
+    return Source(urls=(server.at("/disk.img", file(DATA)),), filename="disk.img", checksum=CHECKSUM)
