@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
+from pytest_kvm.images.checksum import Checksum
 from pytest_kvm.images.downloads import Downloads
+from pytest_kvm.images.records import Place
 from pytest_kvm.images.source import Source
 from tests.images.servers import CHECKSUM, DATA, Handler, Server, file, hang
 
@@ -111,6 +115,26 @@ def test_killed(server: Server, source: Source, place: Path) -> None:
     assert store.get("debian:13", source).read_bytes() == DATA
     assert server.ranges == [None, "bytes=196608-"]
     assert [(entry.partial, entry.trouble) for entry in store.entries()] == [(0, "")]
+
+
+def test_killed_before_it_is_remembered(
+    server: Server, source: Source, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Downloads(place)
+    store.get("debian:13", source)
+    server.at("/disk.img", file(DATA[::-1]))
+    newer = replace(source, checksum=Checksum("sha256", hashlib.sha256(DATA[::-1]).hexdigest()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "keep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.pull("debian:13", newer)
+    assert store.path("debian:13") is None, "nobody takes it for the old one"
+    assert store.get("debian:13", newer).read_bytes() == DATA[::-1]
+    assert len(server.asked) == 2, "it is known by its content"
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_waiting_has_an_end(source: Source, place: Path) -> None:
