@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pytest_kvm.plugin.factories import VMFactory
     from pytest_kvm.plugin.parametrize import vm_parametrize
     from pytest_kvm.spec.drive import Drive
+    from pytest_kvm.spec.image import Image
     from pytest_kvm.spec.nic import Nic
     from pytest_kvm.spec.reference import FromFixture
     from pytest_kvm.spec.vm import VMSpec
@@ -56,6 +57,7 @@ __all__ = [
     "FromFixture",
     "GuestPanic",
     "HostError",
+    "Image",
     "ImageUnavailable",
     "KVMError",
     "LaunchError",
@@ -81,6 +83,7 @@ _HOMES = {
     "CompletedCommand": "pytest_kvm.guest.result",
     "Drive": "pytest_kvm.spec.drive",
     "FromFixture": "pytest_kvm.spec.reference",
+    "Image": "pytest_kvm.spec.image",
     "Nic": "pytest_kvm.spec.nic",
     "Snapshot": "pytest_kvm.machine.snapshots",
     "VMFactory": "pytest_kvm.plugin.factories",

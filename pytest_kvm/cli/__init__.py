@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pytest_kvm.cli import doctor, templates
+from pytest_kvm.cli import doctor, images, templates
 from pytest_kvm.errors import KVMError
 
 
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"pytest-kvm {version('pytest-kvm')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     doctor.add_parser(commands)
+    images.add_parser(commands)
     templates.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pytest_kvm.cli.output import date, mib, print_table
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT
@@ -49,21 +49,18 @@ def _store() -> Templates:
 def _list(_: argparse.Namespace) -> int:
     entries = _store().entries()
     if entries:
-        from tabulate import tabulate
-
-        rows = [_row(entry) for entry in entries]
-        print(tabulate(rows, headers=["key", *_ABOUT, "boot", "size", "last used", ""], tablefmt="plain"))
+        print_table([_row(entry) for entry in entries], ["key", *_ABOUT, "boot", "size", "last used", ""])
     print(_total(entries, "in"), _store().directory)
     return 0
 
 
 def _row(entry: Entry) -> list[str]:
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+    used = date(entry.used)
     if entry.state is None:
-        return [entry.key, *([""] * (len(_ABOUT) + 1)), _mib(entry.size), used, "damaged"]
+        return [entry.key, *([""] * (len(_ABOUT) + 1)), mib(entry.size), used, "damaged"]
     guest = entry.state.guest
     about = [guest.about.get(key, "") for key in _ABOUT]
-    return [entry.key, *about, f"{guest.seconds:.1f} s", _mib(entry.size), used, "in use" if entry.held else ""]
+    return [entry.key, *about, f"{guest.seconds:.1f} s", mib(entry.size), used, "in use" if entry.held else ""]
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -98,8 +95,4 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _total(entries: list[Entry], what: str) -> str:
-    return f"{len(entries)} template{'' if len(entries) == 1 else 's'}, {_mib(sum(e.size for e in entries))} {what}"
-
-
-def _mib(size: int) -> str:
-    return f"{size / 1024**2:.0f} MiB"
+    return f"{len(entries)} template{'' if len(entries) == 1 else 's'}, {mib(sum(e.size for e in entries))} {what}"

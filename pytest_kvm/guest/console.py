@@ -16,7 +16,7 @@ from pexpect.spawnbase import SpawnBase
 from pytest_kvm import errors
 from pytest_kvm.guest.result import CompletedCommand
 from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.images.image import Image
+from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline
 
 # A busybox shell asks a terminal of unknown size where its cursor is, right behind the prompt.

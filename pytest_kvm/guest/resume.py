@@ -13,9 +13,17 @@ from pytest_kvm.images.programs import ENTROPY_BYTES
 PORT = "resume"
 # The guest's clock is behind by at most the time that the answer took, so a slow one (the first: nothing has been
 # translated yet) is not enough.
-_CLOSE_ENOUGH = 0.1
-_TRIES = 5
+CLOSE_ENOUGH = 0.1
+TRIES = 5
 _ANSWER = 8
+
+
+def request() -> tuple[bytes, bytes]:
+    """Return what sets a clock to the present time and brings fresh random numbers, and the answer to it."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    # struct timespec, struct rand_pool_info (include/uapi/linux/random.h)
+    numbers = struct.pack("=qqii", seconds, nanoseconds, 8 * ENTROPY_BYTES, ENTROPY_BYTES)
+    return numbers + os.urandom(ENTROPY_BYTES), numbers[:_ANSWER]
 
 
 class Resume:
@@ -30,14 +38,12 @@ class Resume:
 
         Waits as long as there is no answer; raises OSError when the connection breaks.
         """
-        for _ in range(_TRIES):
-            now = time.time_ns()
-            seconds, nanoseconds = divmod(now, 10**9)
-            # struct timespec, struct rand_pool_info (include/uapi/linux/random.h)
-            numbers = struct.pack("=qqii", seconds, nanoseconds, 8 * ENTROPY_BYTES, ENTROPY_BYTES)
-            await self._loop.sock_sendall(self._connection, numbers + os.urandom(ENTROPY_BYTES))
-            await self._answer(numbers[:_ANSWER])
-            if time.time_ns() - now < _CLOSE_ENOUGH * 1e9:
+        for _ in range(TRIES):
+            began = time.monotonic()
+            data, answer = request()
+            await self._loop.sock_sendall(self._connection, data)
+            await self._answer(answer)
+            if time.monotonic() - began < CLOSE_ENOUGH:
                 return
 
     async def _answer(self, wanted: bytes) -> None:

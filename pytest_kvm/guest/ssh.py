@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import CommandTimeout, SSHError
 from pytest_kvm.guest.result import shorten
 from pytest_kvm.guest.runner import Ended, Runner
-from pytest_kvm.images.image import Image
+from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_kvm.errors import ImageUnavailable
 from pytest_kvm.images.apt import AptSource
 from pytest_kvm.images.archive import ArchiveSource
-from pytest_kvm.images.keys import Keys, existing_keys, make_keys
+from pytest_kvm.images.keys import Keys, obtain_keys
 from pytest_kvm.images.packages import Package, PackageIndex
 from pytest_kvm.images.pool import Pool, Selection, Source
 from pytest_kvm.images.progress import Report
@@ -43,7 +43,7 @@ class Builder:
             *(self._cache / "packages").glob("partial.*"),
         ]:
             shutil.rmtree(left_over, ignore_errors=True)  # of a build that was killed
-        keys = existing_keys(self._cache / "ssh") or make_keys(self._cache / "ssh")
+        keys = obtain_keys(self._cache / "ssh")
         packages = [self._obtain(selection) for selection in self._recipe.selections]
         directory = self._recipe.directory(self._cache, packages, keys)
         if directory.is_dir():

@@ -1,66 +1,162 @@
-"""Find the image that a name or a path means."""
+"""Find the image that a name, an address, a path or a description means."""
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_kvm.errors import ImageUnavailable, SpecError
+from pytest_kvm.errors import SpecError
+from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.host.remembering import Remembered
+from pytest_kvm.images.built import is_built
 from pytest_kvm.images.distribution import known_suites, os_release
-from pytest_kvm.images.image import Image
-from pytest_kvm.images.progress import Report
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.downloads import Downloads
+from pytest_kvm.images.fetching.source import Source
+from pytest_kvm.images.progress import Report, say_nothing
+from pytest_kvm.images.published import find_published, published_names
+from pytest_kvm.images.publishers import PUBLISHERS
 from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.trust import check_disk
+from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.spec.fields import is_path
+from pytest_kvm.spec.image import Image, from_address, is_address
+
+Given = str | os.PathLike[str] | Image
 
 
-def image_names() -> list[str]:
-    """Return the names that ``image=`` takes on this host, beside paths."""
-    return ["tiny", *(f"tiny:{suite}" for suite in known_suites(os_release())), "cirros"]
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """All images that can be named here, and how they are obtained.
 
-
-def find_image(
-    name: str | os.PathLike[str],
-    *,
-    offline: bool = False,
-    archive: str | None = None,
-    keyring: str | None = None,
-    report: Report | None = None,
-) -> Image:
-    """Return the image called ``name``, or the disk image at that path; the built-in guest is built once.
-
-    ``offline`` forbids downloads, ``archive`` is the address of a package archive (None: apt's own),
-    ``keyring`` the file of keys that verifies it, ``report`` is told about what takes time. Raises SpecError
-    if there is no such name or file, ImageUnavailable if the image cannot be had here and now.
+    ``binary`` returns the QEMU whose qemu-img looks into disks. ``described`` are the user's own images, by their
+    names; one of them may take the place of one of ours. ``offline`` forbids downloads, ``archive`` is the address of
+    the package archive that the built-in guest is made from (None: apt's own), ``keyring`` the file of keys that
+    verifies it, ``report`` is told about what takes time.
     """
-    text = os.fspath(name)
-    if not isinstance(name, os.PathLike) and "/" not in text:
-        names = image_names()
-        if text == "cirros":
-            raise ImageUnavailable(
-                "image 'cirros' cannot be fetched by this release yet",
-                hint="download its disk image and give the path, as in --kvm-image=./cirros-disk.img",
+
+    binary: Callable[[], QEMUBinary]
+    described: Mapping[str, Image] = field(default_factory=dict)
+    offline: bool = False
+    archive: str | None = None
+    keyring: str | None = None
+    report: Report = say_nothing
+
+    def names(self) -> list[str]:
+        """Return the names that ``image=`` takes, beside addresses and paths."""
+        built = ["tiny", *(f"tiny:{suite}" for suite in known_suites(os_release()))]
+        return list(dict.fromkeys([*self.described, *built, *published_names(PUBLISHERS)]))
+
+    def find(self, given: Given) -> Image:
+        """Return the image, with all of its files here, and looked into.
+
+        Raises SpecError if there is no such name or file, or it cannot be what was meant; ImageUnavailable if the image
+        cannot be had here and now.
+        """
+        if isinstance(given, Image):
+            return self._obtained(given)
+        text = os.fspath(given)
+        if isinstance(given, str) and is_address(text):
+            return self._obtained(from_address(text))
+        if not is_path(given) and text in self.described:
+            described = self.described[text]
+            return self._obtained(described if described.name else replace(described, name=text))
+        if not is_path(given):
+            named = self._named(text)
+            if named is not None:
+                return named
+        return self._at(Path(text))
+
+    def lasts(self, given: Given) -> bool:
+        """Return whether the image stays what it is for a session: it is kept in the cache, by us."""
+        if isinstance(given, Image):
+            return False
+        text = os.fspath(given)
+        return not is_path(given) and text not in self.described and (is_address(text) or text in self.names())
+
+    def describe(self, name: str) -> Image:
+        """Return what is known about the image of a name, address or path; nothing is fetched. Raises SpecError."""
+        if is_address(name):
+            return from_address(name)
+        if name in self.described:
+            return self.described[name]
+        published = find_published(name, PUBLISHERS)
+        if published is not None:
+            return replace(published.image, name=published.name)
+        if not is_path(name) and not os.path.exists(name):
+            raise self._unknown(name)
+        return Image(name)
+
+    def downloads(self) -> Downloads:
+        """Return the store of disks that were fetched."""
+        return Downloads(cache_dir() / "downloads", offline=self.offline, report=self.report)
+
+    def source(self, given: Given) -> tuple[str, Source] | None:
+        """Return the name in the store, and the source, of an image that is fetched; None for all others.
+
+        Raises SpecError.
+        """
+        if isinstance(given, str) and given not in self.described and not is_address(given):
+            published = find_published(given, PUBLISHERS)
+            return None if published is None else (published.name, published.source)
+        image = self.described.get(given) if isinstance(given, str) else given
+        if isinstance(given, str) and is_address(given):
+            image = from_address(given)
+        if not isinstance(image, Image) or not is_address(image.disk) or image.checksum is None:
+            return None
+        address, checksum = str(image.disk), Checksum.parse(image.checksum)
+        file = address.partition("?")[0].rpartition("/")[2]
+        return f"{file}-{checksum.hex[:12]}", Source(urls=(address,), checksum=checksum, filename=file)
+
+    def _named(self, text: str) -> Image | None:
+        """Return one of our own images; None for what may be a file in the working directory. Raises SpecError."""
+        if is_built(text):
+            if text not in self.names():
+                raise self._unknown(text)
+            return tiny_image(
+                text.partition(":")[2] or None,
+                offline=self.offline,
+                archive=self.archive,
+                keyring=self.keyring,
+                report=self.report,
             )
-        if text in names:
-            suite = text.partition(":")[2] or None
-            return tiny_image(suite, offline=offline, archive=archive, keyring=keyring, report=report)
+        published = find_published(text, PUBLISHERS)
+        if published is not None:
+            disk = self.downloads().get(published.name, published.source)
+            return self._checked(replace(published.image, disk=disk, name=published.name), alone=True)
         if not os.path.exists(text):
-            near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            raise SpecError(
-                f"image {text!r} is neither a file nor one of {', '.join(names)}{guess}",
-                keyword="image",
-                value=text,
-            )
-    return _disk_image(Path(text))
+            raise self._unknown(text)
+        return None
 
+    def _unknown(self, text: str) -> SpecError:
+        names = self.names()
+        near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        return SpecError(
+            f"image {text!r} is neither a file nor one of {', '.join(names)}{guess}", keyword="image", value=text
+        )
 
-def _disk_image(path: Path) -> Image:
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(4)
-    except OSError as error:
-        raise SpecError(f"image {str(path)!r} cannot be read: {error.strerror}", keyword="image", value=path) from error
-    # docs/interop/qcow2.txt of QEMU; what is not marked otherwise is taken as it is, and never guessed by
-    # QEMU.
-    disk_format = "qcow2" if magic == b"QFI\xfb" else "raw"
-    return Image(name=str(path), disk=path.absolute(), disk_format=disk_format, ready="login")
+    def _obtained(self, image: Image) -> Image:
+        source = self.source(image)
+        if source is None:
+            return self._checked(image, alone=False)
+        label = image.label
+        return self._checked(replace(image, disk=self.downloads().get(*source), name=label, checksum=None), alone=True)
+
+    def _at(self, path: Path) -> Image:
+        return self._checked(Image(path.absolute(), name=str(path), ready="login"), alone=False)
+
+    def _checked(self, image: Image, *, alone: bool) -> Image:
+        if image.disk is None:
+            return image
+        found = check_disk(
+            Path(image.disk).absolute(),
+            image.format,
+            binary=self.binary(),
+            remembered=Remembered(cache_dir() / "host"),
+            alone=alone,
+        )
+        return replace(image, disk=Path(image.disk).absolute(), format=found)

@@ -40,6 +40,18 @@ def existing_keys(directory: Path) -> Keys | None:
         return None
 
 
+def obtain_keys(directory: Path) -> Keys:
+    """Return the keys in a directory, made there if need be; several processes may ask. Raises OSError."""
+    import filelock
+
+    keys = existing_keys(directory)
+    if keys is not None:
+        return keys
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with filelock.FileLock(directory / ".lock"):
+        return existing_keys(directory) or make_keys(directory)
+
+
 def make_keys(directory: Path) -> Keys:
     """Make the keys in a directory that nobody else writes to, and return them.
 
@@ -63,6 +75,27 @@ def make_keys(directory: Path) -> Keys:
     write_atomically(host_path.with_suffix(".pub"), f"{_public(host_point)}\n".encode())
     write_atomically(client_path.with_suffix(".pub"), f"{_public(client_point)}\n".encode())
     return Keys(client_path, _public(client_point), _public(host_point), host_path)
+
+
+def openssh_host_key(keys: Keys) -> str:
+    """Return the server's private key as OpenSSH writes it, always the same text. Raises OSError."""
+    import filelock
+
+    path = keys.host_dropbear.with_name("ssh_host_ed25519_key")
+    with filelock.FileLock(path.with_name(".lock")):
+        if not path.exists():
+            write_atomically(path, _openssh(keys.host_dropbear.read_bytes()), 0o600)
+        return path.read_text()
+
+
+def _openssh(dropbear: bytes) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    # At the end of dropbear's file are the seed and the public point, 32 bytes each. OpenSSH's has random bytes in it.
+    key = Ed25519PrivateKey.from_private_bytes(dropbear[-64:-32])
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
 
 
 def _string(data: bytes) -> bytes:

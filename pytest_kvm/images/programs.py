@@ -74,9 +74,12 @@ _RESUME = b"".join(
 )
 
 
+RESUME = "lib/kvm/resume"
+
+
 def programs() -> dict[str, bytes]:
     """Return the programs, by their path in the guest."""
-    return {"lib/kvm/session": _elf(_SESSION), "lib/kvm/resume": _elf(_RESUME)}
+    return {"lib/kvm/session": _elf(_SESSION), RESUME: _elf(_RESUME)}
 
 
 def _elf(code: bytes) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from pytest_kvm.errors import ImageUnavailable
+from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.images.image import Image
 from pytest_kvm.images.keys import Keys, existing_keys
 from pytest_kvm.images.packages import Package
 from pytest_kvm.images.pool import Pool
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.images.recipe import Recipe, recipe_for
+from pytest_kvm.spec.image import Image
 
 _BUILD_LIMIT = 1800.0  # seconds that another process may take for a build before we stop waiting for it
 # loglevel=5 keeps the boot quiet and still shows WARN(), whose lines have level 4.
@@ -52,6 +52,15 @@ def tiny_image(
         ) from error
 
 
+def cached_directory(cache: Path, suite: str) -> Path | None:
+    """Return where the guest ``tiny:SUITE`` is in the cache, None if it is not, or cannot be made on this host."""
+    try:
+        found = _cached(cache, recipe_for(suite, archive=None, keyring=None))
+    except (ImageUnavailable, SpecError):
+        return None
+    return Path(found.kernel).parent if found is not None and found.kernel is not None else None
+
+
 def _cached(cache: Path, recipe: Recipe) -> Image | None:
     keys = existing_keys(cache / "ssh")
     if keys is None:
@@ -79,7 +88,7 @@ def _image(recipe: Recipe, directory: Path, keys: Keys) -> Image:
         ssh_host_key=keys.host_public,
         login="root",
         prompt=_PROMPT,
-        ready="shell",
+        seed=False,
     )
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import HostError, SpecError
+from pytest_kvm.images.formats import detect_format
+from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.plan import DriveFile, PlannedDrive
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.size import parse_size
 from pytest_kvm.spec.vm import VMSpec
 
-# docs/interop/qcow2.txt in QEMU's source.
-_QCOW2_MAGIC = b"QFI\xfb"
 # Beside each disk of a saved machine: an empty overlay on it, which a clone copies.
 EMPTY = ".empty"
 
@@ -60,7 +57,7 @@ def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary, saved: Pat
     if drive.file is None:
         return _fresh(planned, folder, binary)
     path = Path(drive.file)
-    format_ = drive.format or detect_format(path)
+    format_ = format_of(drive)
     if write_protected(drive):
         return DriveFile(path, format_, read_only=True)
     if drive.snapshot or drive.readonly:
@@ -86,16 +83,17 @@ def _fresh(planned: PlannedDrive, folder: Path, binary: QEMUBinary) -> DriveFile
     return DriveFile(path, format_)
 
 
-def detect_format(path: Path) -> str:
-    """Return qcow2 for a file that begins like one, else raw; anything else has to be said.
+def format_of(drive: Drive) -> str:
+    """Return the format of a drive's file as it is opened: what was declared, qcow2 for what begins like one, or raw.
 
     Raises SpecError when the file cannot be read.
     """
+    if drive.format is not None or drive.file is None:
+        return drive.format or "raw"
     try:
-        with path.open("rb") as file:
-            return "qcow2" if file.read(4) == _QCOW2_MAGIC else "raw"
+        return detect_format(Path(drive.file))
     except OSError as error:
-        raise SpecError(f"{path}: {error.strerror}", value=path) from error
+        raise SpecError(f"{drive.file}: {error.strerror}", value=drive.file) from error
 
 
 def check_files(spec: VMSpec) -> None:
@@ -113,58 +111,8 @@ def check_files(spec: VMSpec) -> None:
         raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
-def create_overlay(binary: QEMUBinary, *, on: Path, format_: str, at: Path) -> None:
-    """Make an overlay on the disk ``on``; raises OSError."""
-    try:
-        qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", str(on), str(at))
-    except QemuImgError as error:
-        raise OSError(errno.EIO, str(error), str(at)) from error
-
-
-def files_behind(binary: QEMUBinary, path: Path, format_: str) -> list[tuple[Path, str]]:
-    """Return the files that a qcow2 image refers to itself, each with its format: what it is an overlay on, its data.
-
-    Raises QemuImgError for an image that qemu-img cannot read.
-    """
-    info = json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))
-    found = []
-    backing = info.get("full-backing-filename")
-    if backing is not None:
-        found.append((Path(backing), info.get("backing-filename-format") or detect_format(Path(backing))))
-    data = info.get("format-specific", {}).get("data", {}).get("data-file")
-    if data is not None:
-        found.append((path.parent / data, "raw"))
-    return found
-
-
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
     try:
         qemu_img(binary, "create", "-q", *arguments)
     except QemuImgError as error:
         raise SpecError(f"{planned.drive!r}: {error}", keyword="drives", value=planned.drive) from error
-
-
-class QemuImgError(Exception):
-    """qemu-img does not do what was asked, and says why."""
-
-
-def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
-    """Run ``qemu-img`` and return what it prints; raises QemuImgError, HostError when it is not installed."""
-    beside = binary.path.resolve().parent / "qemu-img"
-    program = str(beside) if beside.exists() else shutil.which("qemu-img")
-    if program is None:
-        raise HostError(
-            "qemu-img is not installed; drives that are files need it",
-            hint="install it with 'pytest-kvm doctor --install'",
-        )
-    result = subprocess.run(
-        [program, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        check=False,
-    )
-    if result.returncode:
-        raise QemuImgError(f"qemu-img refuses: {result.stderr.strip()}")
-    return result.stdout

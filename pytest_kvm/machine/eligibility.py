@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_kvm.images.image import Image
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.plan import IMAGE_DISK, Plan, PlannedDrive, has_backend
+from pytest_kvm.qemu.plan import IMAGE_DISKS, Plan, PlannedDrive, has_backend
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
 # x-ignore-shared, and all that goes with it, was tried with this version and newer ones only.
@@ -60,10 +60,10 @@ def why_rather_not(spec: VMSpec, image: Image | None) -> str | None:
         return "image=None: whatever is tested there, its boot is likely to be part of it"
     if spec.initrd is not None:
         return "initrd= replaces the image's: nobody knows what it would have to be told as a clone"
-    if not image.shell and not image.resume:
+    if not image.shell and not image.root and not image.resume:
         return (
-            f"image {image.name!r} has neither our shell nor resume commands: "
-            "a clone's clock and random numbers could not be set right"
+            f"image {image.label!r} has no way in as root that is known (ssh_user= and sudo=, agent=), nor resume "
+            "commands: a clone's clock and random numbers could not be set right"
         )
     return None
 
@@ -71,7 +71,7 @@ def why_rather_not(spec: VMSpec, image: Image | None) -> str | None:
 def why_rare(cold: list[PlannedDrive]) -> str | None:
     """Return why a template may be of no use to a second machine, None if that is not to be expected."""
     for planned in cold:
-        if planned.drive.file is not None and planned.id != IMAGE_DISK:
+        if planned.drive.file is not None and planned.id not in IMAGE_DISKS:
             return (
                 f"drive {planned.id!r} is a file, {planned.drive.file}, that a template would be for; "
                 "one is made when it is asked for again"

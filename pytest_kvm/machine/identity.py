@@ -9,24 +9,22 @@ import json
 import os
 import platform
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_kvm.errors import SpecError
-from pytest_kvm.files import write_atomically
-from pytest_kvm.images.image import Image
-from pytest_kvm.machine.disks import QemuImgError, files_behind, write_protected
+from pytest_kvm.host.remembering import Remembered, file_identity
+from pytest_kvm.images.formats import NotADisk, detect_format, read_qcow2
+from pytest_kvm.machine.disks import write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
-from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
-# A file that was changed this recently may change again without a new time: nothing about it is remembered (seconds).
-_SETTLED = 2.0
 # Differs a little from one look to the next.
 _MEASURED = re.compile(r"\btsc_early_khz=\d+")
 _FIRMWARE = re.compile(r".*\.(bin|rom|fd)$")
@@ -48,7 +46,7 @@ def template_key(
     with its format; ``memory`` is the directory where files' hashes are remembered. Raises SpecError for a file that
     cannot be read.
     """
-    contents = Contents(memory, binary)
+    contents = Contents(memory)
     files = [
         (planned, DriveFile(_named(planned, format_, contents), format_, read_only=write_protected(planned.drive)))
         for planned, format_ in drives
@@ -68,7 +66,7 @@ def template_key(
         "format": FORMAT,
         "command": build(canonical, binary)[1:],
         "ready": _ready(spec, image),
-        "image": [image.resume, image.shell, image.login, image.ssh_user] if image is not None else None,
+        "image": [image.resume, image.shell, image.login, image.user, image.settled] if image is not None else None,
         "qemu": binary.identity,
         "firmware": _firmware(binary),
         "host": host_identity(),
@@ -77,7 +75,7 @@ def template_key(
 
 
 def _ready(spec: VMSpec, image: Image | None) -> object:
-    ready = spec.ready if spec.ready is not None else image.ready if image is not None else "none"
+    ready = spec.ready if spec.ready is not None else image.when_ready if image is not None else "none"
     return [ready.pattern, ready.flags] if isinstance(ready, re.Pattern) else ready
 
 
@@ -85,6 +83,8 @@ def _named(planned: PlannedDrive, format_: str, contents: Contents) -> Path:
     if planned.drive.file is None:
         return Path(f"empty:{planned.drive.size}")
     path = Path(planned.drive.file)
+    if planned.id == SEED_DISK:
+        return Path(f"seed:{path.stem}")  # an ISO has the time of its making in it; its name is what it says
     content = contents.of_disk(path, format_)
     # The template's overlay knows its file by this name; what has none may be another file with the same content.
     return Path(content if write_protected(planned.drive) else f"{content}:{path.resolve()}")
@@ -97,13 +97,12 @@ class Unknowable(Exception):
 class Contents:
     """What is in files, as hashes, which are remembered in a directory: a file is read when it is another one."""
 
-    def __init__(self, memory: Path, binary: QEMUBinary) -> None:
-        self._memory = memory
-        self._binary = binary
+    def __init__(self, memory: Path) -> None:
+        self._remembered = Remembered(memory)
 
     def of_file(self, path: Path) -> str:
         """Return the SHA-256 of a file; raises SpecError when it cannot be read."""
-        return str(self._remembered(path, "sha256", _sha256))
+        return str(self._about(path, "sha256", _sha256))
 
     def of_disk(self, path: Path, format_: str) -> str:
         """Return a hash over a disk image and all files that it refers to; raises SpecError, Unknowable."""
@@ -112,50 +111,40 @@ class Contents:
         if format_ != "qcow2":
             raise Unknowable(f"{path}: a {format_} image may refer to further files, which are not known")
         digest = hashlib.sha256(self.of_file(path).encode())
-        for name, behind in self._remembered(path, "behind", self._behind):
+        for name, behind in self._about(path, "behind", _behind):
             if not os.path.exists(name):
                 raise Unknowable(f"{path} refers to {name}, which is not a file")
             digest.update(self.of_disk(Path(name), behind).encode())
         return digest.hexdigest()
 
-    def _behind(self, path: Path) -> list[tuple[str, str]]:
+    def _about(self, path: Path, what: str, find: Callable[[Path], Any]) -> Any:
         try:
-            return [(str(name), format_) for name, format_ in files_behind(self._binary, path, "qcow2")]
-        except QemuImgError as error:
-            raise Unknowable(f"{path}: {error}") from error
-
-    def _remembered(self, path: Path, what: str, find: Callable[[Path], Any]) -> Any:
-        """Return what ``find`` returns for a file, or did when the same file was looked at before."""
-        place = self._memory / f"file-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.json"
-        known: dict[str, Any] = {}
-        try:
-            identity = _file_identity(path)
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                remembered = json.loads(place.read_text())
-                if remembered["identity"] == identity:
-                    known = remembered
-            if what in known:
-                return known[what]
-            begun = time.time()
-            found = find(path)
-            settled = begun - max(path.stat().st_mtime, path.stat().st_ctime) > _SETTLED
-            unchanged = _file_identity(path) == identity
+            return self._remembered.about(path, what, find)
         except OSError as error:
             raise SpecError(f"{path}: {error.strerror}", value=path) from error
-        if unchanged and settled:
-            with contextlib.suppress(OSError):  # then it is looked at again next time
-                write_atomically(place, json.dumps({**known, "identity": identity, what: found}).encode())
-        return found
+
+
+def _behind(path: Path) -> list[tuple[str, str]]:
+    """Return the files that a qcow2 image refers to, each with its format: what it is an overlay on, its data."""
+    try:
+        header = read_qcow2(path)
+    except NotADisk as error:
+        raise Unknowable(f"{path}: {error}") from error
+    found = []
+    folder = path.resolve().parent  # where relative names start
+    if header.backing is not None:
+        behind = folder / header.backing.removeprefix("file:")
+        if not behind.exists():
+            raise Unknowable(f"{path} refers to {header.backing}, which is not a file")
+        found.append((str(behind), header.backing_format or detect_format(behind)))
+    if header.data is not None:
+        found.append((str(folder / header.data), "raw"))
+    return found
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _file_identity(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 @functools.cache
@@ -166,7 +155,7 @@ def _firmware(binary: QEMUBinary) -> str:
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if _FIRMWARE.match(entry.name) and entry.is_file():
-                    digest.update(f"{entry.path}:{_file_identity(Path(entry.path))}\n".encode())
+                    digest.update(f"{entry.path}:{file_identity(Path(entry.path))}\n".encode())
     return digest.hexdigest()
 
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from pytest_kvm.errors import QMPError
 from pytest_kvm.guest.shell import Shell
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.run import LOCK, in_use
 from pytest_kvm.qemu.blocks import device, node
 from pytest_kvm.qemu.cmdline import ROOT_PORTS
-from pytest_kvm.qemu.plan import IMAGE_DISK, DriveFile, PlannedDrive, machine_kind
+from pytest_kvm.qemu.plan import IMAGE_DISKS, DriveFile, PlannedDrive, machine_kind
 from pytest_kvm.qemu.qmp import QMP
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 
@@ -35,7 +35,7 @@ def split(
     another_guest = spec.kernel is not None or spec.initrd is not None
     if image is None or not image.shell or another_guest or not ports:
         return planned, []
-    disks = [each for each in planned if each.drive.interface == "virtio" and each.id != IMAGE_DISK]
+    disks = [each for each in planned if each.drive.interface == "virtio" and each.id not in IMAGE_DISKS]
     first = next((number for number, each in enumerate(disks) if each.drive.file is not None), len(disks))
     late = disks[first:]
     if len(late) > ROOT_PORTS or len(planned) > _LETTERS or not all(_pluggable(each) for each in late):

@@ -13,17 +13,17 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.host.accel import choose
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
-from pytest_kvm.images.catalogue import find_image
-from pytest_kvm.images.image import Image
+from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
-from pytest_kvm.machine.disks import check_files, detect_format
+from pytest_kvm.machine.disks import check_files, format_of
 from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.planning import complete, make_plan
+from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.snapshots import Snapshot
 from pytest_kvm.machine.starting import Boot, Origin
@@ -32,6 +32,7 @@ from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
 _log = logging.getLogger("pytest_kvm")
@@ -53,8 +54,17 @@ class Launcher:
         self._io: IOThread | None = None
         self._library: Library | None = None
         # By their names: those of the catalogue stay what they are for a session.
-        self._images: dict[str, Image] = {}
+        self._images: dict[str | Image, Image] = {}
+        self._seeds = Seeds()
         self._ahead = Ahead(self._make_clone)
+        self._catalogue = Catalogue(
+            binary=lambda: self.binary,
+            described=settings.images,
+            offline=settings.offline,
+            archive=settings.archive,
+            keyring=settings.keyring,
+            report=self._report,
+        )
         self._accel = cache(lambda accel: choose(accel, self.binary).name)
 
     @cached_property
@@ -103,7 +113,7 @@ class Launcher:
         self._ahead.begin(spec)
 
     def _make_clone(self, spec: VMSpec) -> VM | None:
-        if spec.image not in self._images:  # it may have to be made first
+        if spec.image is not None and _name(spec.image) not in self._images:  # it may have to be made first
             return None
         vm = self._make(spec, None)
         if isinstance(vm.origin, FromTemplate) and vm.origin.at_hand:
@@ -114,10 +124,12 @@ class Launcher:
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
         check_files(spec)
         accel = self._accel(spec.accel)
-        image = self._image(spec)
+        image, seed = self._image(spec), None
         spec = complete(spec, image)
-        plan = make_plan(spec, image, accel)
-        return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, accel))
+        if image is not None:
+            image, seed = self._seeds.provide(spec, image)
+        plan = make_plan(spec, image, accel, seed=seed)
+        return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, accel, seed))
 
     def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
         folder = make_run_dir()
@@ -136,7 +148,7 @@ class Launcher:
             remove_run_dir(folder)
             raise
 
-    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None, accel: str) -> Origin:
+    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None, accel: str, seed: Path | None) -> Origin:
         """Decide how the machine comes up; raises SpecError when it shall be a clone and cannot."""
         drives = plan_drives(plan.spec)
         if spec.start == "boot":
@@ -156,7 +168,7 @@ class Launcher:
             return Boot(drives, reason)
 
         def build() -> VM:
-            without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel)
+            without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel, seed=seed)
             return self._machine(spec, without_forwards, image, Boot(cold))
 
         return FromTemplate(
@@ -171,25 +183,18 @@ class Launcher:
         )
 
     def _key(self, spec: VMSpec, plan: Plan, cold: Sequence[PlannedDrive], image: Image | None) -> str:
-        drives = [(planned, _format(planned)) for planned in cold]
+        drives = [(planned, format_of(planned.drive)) for planned in cold]
         return template_key(spec, plan, drives, image=image, binary=self.binary, memory=cache_dir() / "host")
 
     def _image(self, spec: VMSpec) -> Image | None:
         if spec.image is None:
             return None
-        known = self._images.get(os.fspath(spec.image))
+        known = self._images.get(_name(spec.image))
         if known is not None:
             return known
-        settings = self._settings
-        image = find_image(
-            spec.image,
-            offline=settings.offline,
-            archive=settings.archive,
-            keyring=settings.keyring,
-            report=self._report,
-        )
-        if image.disk is None:
-            self._images[os.fspath(spec.image)] = image
+        image = self._catalogue.find(spec.image)
+        if self._catalogue.lasts(spec.image):
+            self._images[_name(spec.image)] = image
         return image
 
     def close(self) -> None:
@@ -202,8 +207,8 @@ class Launcher:
             if self._io is not None:
                 self._io.close()
                 self._io = None
+        self._seeds.close()
 
 
-def _format(planned: PlannedDrive) -> str:
-    drive = planned.drive
-    return drive.format or (detect_format(Path(drive.file)) if drive.file is not None else "raw")
+def _name(image: str | os.PathLike[str] | Image) -> str | Image:
+    return image if isinstance(image, Image) else os.fspath(image)

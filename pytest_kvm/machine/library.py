@@ -14,7 +14,8 @@ from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console import LOGIN_PROMPT
 from pytest_kvm.host.memory import available
 from pytest_kvm.images.progress import Report, say_nothing
-from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.machine.readiness import wait_ready, wait_settled
+from pytest_kvm.machine.repair import install, needs_repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot
 from pytest_kvm.machine.templates import Impossible, OpenTemplate, Templates
@@ -143,8 +144,10 @@ class Library:
             if blocked:
                 raise Impossible(f"QEMU cannot save it: {blocked}")
             wait_ready(vm, vm._ready, booting)
+            wait_settled(vm, booting)
             seconds = vm._patience - (booting.remaining() or 0.0)
             _settle(vm)
+            _make_repairable(vm, booting)
             try:
                 with self._store.new(key) as into:
                     self._save(into, vm, ram, seconds)
@@ -175,6 +178,17 @@ class Library:
             self._prune()
 
 
+def _make_repairable(vm: VM, deadline: Deadline) -> None:
+    if needs_repair(vm):
+        try:
+            install(vm, deadline)
+        except MachineError as error:
+            vm.watch.check()
+            raise Impossible(f"what would set its clones right does not work in its guest: {error}") from error
+    if vm._ssh is not None:
+        vm._ssh.close()  # in a clone there is nobody at its other end
+
+
 def _settle(vm: VM) -> None:
     """Let a machine that is ready come to rest: each of its clones would have to do what it has not done yet."""
     deadline = Deadline(_SETTLE_PATIENCE)
@@ -184,5 +198,3 @@ def _settle(vm: VM) -> None:
     if image is not None and image.login is not None and serial is not None:
         prompt = re.compile(LOGIN_PROMPT.encode())
         vm.watch.wait_for(lambda: bool(prompt.search(serial.since(0))), deadline)
-    if vm._ssh is not None:
-        vm._ssh.close()  # in a clone there is nobody at its other end

@@ -19,7 +19,6 @@ from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.guest.ssh import SSH
 from pytest_kvm.host.rundir import remove_run_dir
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run
@@ -28,6 +27,7 @@ from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
 from pytest_kvm.qemu.process import QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline, Watch
 
@@ -120,6 +120,10 @@ class Machine:
     def _off_error(self) -> QEMUExited:
         return QEMUExited(f"VM {self.name!r} is off; vm.start() switches it on")
 
+    @property
+    def _label(self) -> str | None:
+        return self._image.label if self._image is not None else None
+
     # Starting
 
     @property
@@ -130,7 +134,7 @@ class Machine:
     def _ready(self) -> Ready:
         if self.spec.ready is not None:
             return self.spec.ready
-        return self._image.ready if self._image is not None else "none"
+        return self._image.when_ready if self._image is not None else "none"
 
     def _revive(self) -> None:
         """End what is left of an earlier run: another one begins."""

@@ -9,43 +9,69 @@ from pathlib import Path
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
-from pytest_kvm.images.image import Image
-from pytest_kvm.qemu.plan import IMAGE_DISK, Channel, Plan, Ram, has_backend, machine_kind, plan_nics
+from pytest_kvm.qemu.plan import IMAGE_DISK, SEED_DISK, Channel, Plan, Ram, has_backend, machine_kind, plan_nics
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import parse_hostfwd
+from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.size import DEFAULT_MEMORY
 from pytest_kvm.spec.vm import VMSpec
 
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 # The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
 KERNEL_APPEND = "console=ttyS0 panic=-1"
+_WAYS = {"shell": "our shell", "ssh": "SSH, as far as is known", "agent": "the QEMU guest agent, as far as is known"}
 _NOT_YET = -1  # a descriptor that is filled in at each start
 
 
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     """Return the spec with what depends on the image filled in; raises SpecError for what the image does not offer."""
-    if spec.ready == "shell" and (image is None or not image.shell):
-        raise SpecError(f"vm(ready='shell'): image {spec.image!r} does not offer our shell", keyword="ready")
-    if spec.ready == "ssh" and (image is None or image.ssh_user is None):
-        raise SpecError(f"vm(ready='ssh'): nothing is known about SSH in image {spec.image!r}", keyword="ready")
+    for ready, there in _ways(image).items():
+        if spec.ready == ready and not there:
+            label = image.label if image is not None else None
+            raise SpecError(f"vm(ready={ready!r}): image {label!r} does not offer {_WAYS[ready]}", keyword="ready")
+    if spec.memory is None:
+        spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
+    if image is not None:
+        declared = {driver_of(device) for device in spec.devices}
+        needed = [device for device in image.devices if driver_of(device) not in declared]
+        spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*needed, *spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
 
 
-def make_plan(spec: VMSpec, image: Image | None, accel: str) -> Plan:
-    """Return the plan of a complete spec, without files for its drives; ``accel`` is the accelerator that was chosen.
+def driver_of(device: str) -> str:
+    """Return the driver of a ``-device`` text."""
+    return device.partition(",")[0].removeprefix("driver=")
 
-    Raises SpecError.
+
+def _ways(image: Image | None) -> dict[str, bool]:
+    """Return which ways into a guest there are."""
+    if image is None:
+        return dict.fromkeys(_WAYS, False)
+    return {"shell": image.shell, "ssh": image.ssh_user is not None, "agent": image.agent}
+
+
+def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | None = None) -> Plan:
+    """Return the plan of a complete spec, without files for its drives.
+
+    ``accel`` is the accelerator that was chosen, ``seed`` the file of the image's seed. Raises SpecError.
     """
     kind = machine_kind(spec.machine)
     kernel = spec.kernel or (image.kernel if image else None)
     initrd = spec.initrd or (image.initrd if image else None)
     if image is not None and image.disk is not None:
-        disk = Drive(image.disk, format=image.disk_format, id=IMAGE_DISK)
+        disk = Drive(image.disk, format=image.format, id=IMAGE_DISK)
         spec = spec.replace(drives=[disk, *spec.drives])
+    if seed is not None:
+        # The last disk, so that the test's have the letters that they would have without it. Not a CD-ROM: cloud
+        # kernels have no driver for AHCI, and all look for a seed on virtio disks.
+        spec = spec.replace(drives=[*spec.drives, Drive(seed, format="raw", readonly=True, id=SEED_DISK)])
     text = _accel_text(spec.accel, accel)
-    base = image.append if image is not None and image.append else KERNEL_APPEND if kernel is not None else ""
-    append = " ".join(part for part in (base, _clock(kind, text, spec.append), spec.append) if part and kernel)
+    base = image.append if image is not None else ""
+    if "console=" not in base:
+        base = f"{KERNEL_APPEND} {base}"
+    append = " ".join(part for part in (base.strip(), _clock(kind, text, spec.append), spec.append) if part and kernel)
     if spec.append and kernel is None:
         raise SpecError(
             f"vm(append={spec.append!r}): there is no kernel to give it to; name one with kernel=",

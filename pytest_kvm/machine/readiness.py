@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pytest_kvm.errors import BootTimeout
+from pytest_kvm.errors import BootTimeout, CommandError, CommandTimeout
 from pytest_kvm.guest.console import LOGIN_PROMPT
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.guest.ssh import SSH
 from pytest_kvm.waiting import Deadline, Watch
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
 
 Ready = str | re.Pattern[str]
 
@@ -65,6 +68,28 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
         + (f"Console is at:\n{console}" if console.strip() else "The console shows nothing."),
         timeout=timeout,
     )
+
+
+def wait_settled(vm: VM, deadline: Deadline) -> None:
+    """Wait until a guest that is ready has finished its start, if its image says how that is known.
+
+    A test that says itself when its machine is ready is not made to wait for more. Raises BootTimeout, CommandError.
+    """
+    command = vm._image.settled if vm._image is not None else None
+    if command is None or vm.spec.ready is not None:
+        return
+    try:
+        vm.run(command, timeout=deadline.remaining())
+    except CommandTimeout as error:
+        timeout = deadline.seconds or 0.0
+        raise BootTimeout(
+            f"VM {vm.name!r} did not finish its start within {timeout:g} s (waiting for the end of {command!r}; "
+            f"accel={vm.accel}). It said: {error.stdout!r}",
+            timeout=timeout,
+        ) from error
+    except CommandError as error:
+        error.add_note(f"This is how image {vm._label!r} says that the guest's start has failed (settled=).")
+        raise
 
 
 def _shows(machine: Bootable, pattern: re.Pattern[str], since: int) -> Callable[[], bool]:

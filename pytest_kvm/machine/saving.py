@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_kvm.files import copy_sparse
 from pytest_kvm.guest.lane import SavedLane
 from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.machine.disks import EMPTY, create_overlay
+from pytest_kvm.images.qemu_img import create_overlay
+from pytest_kvm.machine.disks import EMPTY
 from pytest_kvm.machine.state import DEVICES, LOG, RAM, TRANSCRIPT, Guest, write
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
@@ -62,7 +63,8 @@ async def _receive(listener: socket.socket, descriptor: int) -> None:
 def guest_of(vm: VM, ports: Sequence[str], lanes: Sequence[SavedLane], seconds: float) -> Guest:
     """Return what belongs to a machine's saved state beside its files; it became ready in so many seconds."""
     spec = vm.spec
-    about = {"image": str(spec.image), "machine": spec.machine or DEFAULT_MACHINE, "memory": str(spec.memory)}
+    image = vm._image.label if vm._image is not None else "None"
+    about = {"image": image, "machine": spec.machine or DEFAULT_MACHINE, "memory": str(spec.memory)}
     about |= {"smp": str(spec.smp), "accel": vm.accel, "qemu": vm._binary.version_text}
     return Guest(
         macs=[nic.mac for nic in vm._plan.nics], ports=list(ports), lanes=list(lanes), seconds=seconds, about=about

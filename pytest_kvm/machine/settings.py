@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_kvm.spec.image import Image
 
 DEFAULT_TEMPLATE_LIMIT = 4 << 30
 
@@ -13,11 +16,13 @@ class Settings:
 
     ``qemu`` is a path or name of the QEMU binary (None: look for one), ``offline`` forbids downloads, ``archive`` is
     the package archive that the built-in guest is made from (None: apt's own), ``keyring`` what verifies it.
-    ``template_limit`` is how much the templates may take together, in bytes.
+    ``images`` are those that the user describes, by their names. ``template_limit`` is how much the templates may take
+    together, in bytes.
     """
 
     qemu: str | None = None
     offline: bool = False
     archive: str | None = None
     keyring: str | None = None
+    images: Mapping[str, Image] = field(default_factory=dict)
     template_limit: int = DEFAULT_TEMPLATE_LIMIT

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
@@ -18,6 +17,7 @@ from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.qemu.migration import NotSaved, loading, save
 from pytest_kvm.qemu.plan import Plan, PlannedDrive
 from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline

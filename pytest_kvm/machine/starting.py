@@ -14,7 +14,8 @@ from pytest_kvm.guest.lane import SavedLane
 from pytest_kvm.machine import late
 from pytest_kvm.machine.disks import prepare
 from pytest_kvm.machine.planning import shell_ports
-from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.machine.readiness import wait_ready, wait_settled
+from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
@@ -71,6 +72,7 @@ def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
     vm._launch(began)
     if wait:
         wait_ready(vm, vm._ready, began, since=position)
+        wait_settled(vm, began)
     return Started("boot", vm._patience - (began.remaining() or 0.0), reason)
 
 
@@ -149,6 +151,8 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
                 f"(accel={vm.accel}). Console is at:\n{vm._console_tail()}",
                 timeout=deadline.seconds or 0.0,
             ) from error
+    if needs_repair(vm):
+        repair(vm, deadline)
     for command in vm._image.resume if vm._image is not None else ():
         vm.run(command.replace("{now}", f"{time.time():.6f}"), timeout=deadline.remaining())
     if vm._ready == "ssh":

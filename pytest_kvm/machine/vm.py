@@ -16,15 +16,15 @@ from pytest_kvm.guest.result import Command
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh import SSH
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
-from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.snapshots import Snapshot, take
 from pytest_kvm.machine.starting import Origin, Started, boot
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 
@@ -75,9 +75,7 @@ class VM(Machine, Runner):
     def ssh(self) -> SSH:
         """SSH to the guest, connected when first used; raises SpecError when the image has no SSH login."""
         if self._image is None or self._image.ssh_user is None:
-            raise SpecError(
-                f"VM {self.name!r}: nothing is known about SSH in image {self.spec.image!r}", keyword="image"
-            )
+            raise SpecError(f"VM {self.name!r}: nothing is known about SSH in image {self._label!r}", keyword="image")
         if self._ssh is None:
             self._ssh = SSH(
                 name=self.name,
@@ -117,7 +115,7 @@ class VM(Machine, Runner):
         if self._image is not None and self._image.ssh_user is not None:
             return self.ssh
         raise SpecError(
-            f"VM {self.name!r}: image {self.spec.image!r} offers neither our shell nor SSH; use vm.console",
+            f"VM {self.name!r}: image {self._label!r} offers neither our shell nor SSH; use vm.console",
             keyword="image",
         )
 
@@ -141,7 +139,7 @@ class VM(Machine, Runner):
         """
         self._check_on()
         if self.shell is None:
-            raise SpecError(f"VM {self.name!r}: image {self.spec.image!r} does not offer our shell", keyword="image")
+            raise SpecError(f"VM {self.name!r}: image {self._label!r} does not offer our shell", keyword="image")
         return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text)
 
     def _check_on(self) -> None:
@@ -291,6 +289,7 @@ class VM(Machine, Runner):
             self.qmp.execute("cont")  # it was paused, or had panicked
         if wait:
             wait_ready(self, self._ready, deadline, since=position)
+            wait_settled(self, deadline)
 
     def pause(self) -> None:
         """Stop the virtual CPUs."""

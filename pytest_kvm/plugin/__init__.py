@@ -11,6 +11,7 @@ from pytest_kvm.plugin.fixtures import (
     vms,
 )
 from pytest_kvm.plugin.hooks import (
+    pytest_addhooks,
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
@@ -29,6 +30,7 @@ from pytest_kvm.plugin.hooks import (
 __all__ = [
     "_vm_pool",
     "_vm_start",
+    "pytest_addhooks",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from pytest_kvm.plugin import hookspecs
 from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
@@ -24,7 +25,7 @@ __tracebackhide__ = True
 # than all the rest.
 FIELDS = (
     "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
-    "hostfwd=, internet=, devices=, extras=, autostart=, ready=, timeout=, "
+    "hostfwd=, internet=, user_data=, meta_data=, seed=, devices=, extras=, autostart=, ready=, timeout=, "
     "start=, args="
 )
 MARKERS = (
@@ -33,6 +34,11 @@ MARKERS = (
     "vm_parametrize(argname, values, builder): run the test on a machine for each value; "
     "see pytest_kvm.vm_parametrize.",
 )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks that others may implement."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

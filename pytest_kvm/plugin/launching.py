@@ -21,6 +21,7 @@ def launcher_of(config: pytest.Config) -> Launcher:
     if LAUNCHER not in config.stash:
         from pytest_kvm.machine.launcher import Launcher
         from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT, Settings
+        from pytest_kvm.plugin.images import described_images
 
         options = config.stash[OPTIONS]
         limit = options.template_limit
@@ -29,6 +30,7 @@ def launcher_of(config: pytest.Config) -> Launcher:
             offline=options.offline,
             archive=options.archive,
             keyring=options.keyring,
+            images=described_images(config),
             template_limit=DEFAULT_TEMPLATE_LIMIT if limit is None else limit,
         )
         config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=_reporter(config))

@@ -65,13 +65,13 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-device", device)
 
 
-def _memory(memory: int | str) -> str:
+def _memory(memory: int | str | None) -> str:
     parsed = parse_memory(memory)
     text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
     return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
 
 
-def _ram(ram: Ram, memory: int | str) -> str:
+def _ram(ram: Ram, memory: int | str | None) -> str:
     settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
     if ram.descriptor is None:
         return option("memory-backend-ram", settings)

@@ -13,8 +13,10 @@ from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
 
 DEFAULT_MACHINE = "q35"
-# The image's own disk does not count among the test's.
+# The image's own disks do not count among the test's: what it boots from, and its seed.
 IMAGE_DISK = "disk-image"
+SEED_DISK = "disk-seed"
+IMAGE_DISKS = (IMAGE_DISK, SEED_DISK)
 # QEMU's own: 6 AHCI ports on q35 (ICH9), two channels of two on pc (PIIX).
 IDE_UNITS = {"q35": 6, "pc": 4}
 
@@ -138,7 +140,7 @@ def plan_drives(spec: VMSpec) -> list[PlannedDrive]:
             )
             taken.add((drive.interface, unit))
         planned.append(PlannedDrive(drive.id or f"{drive.media}{counts[drive.media]}", drive, unit))
-        counts[drive.media] += drive.id != IMAGE_DISK
+        counts[drive.media] += drive.id not in IMAGE_DISKS
     kind = machine_kind(spec.machine)
     for each in planned:
         _check_place(each, kind, spec.machine)

@@ -40,10 +40,24 @@ def _initrd(given: Mapping[str, object]) -> SpecError | None:
 
 
 def _ready(given: Mapping[str, object]) -> SpecError | None:
-    if given["image"] is not None or given["ready"] not in ("shell", "ssh"):
+    if given["image"] is not None or given["ready"] not in ("shell", "ssh", "agent"):
         return None
-    reason = "without an image there is no shell and no SSH that we know; use 'login' or a compiled pattern"
+    reason = "without an image there is no shell, SSH or agent that we know; use 'login' or a compiled pattern"
     return _wrong(given, ("image", "ready"), reason)
+
+
+def _seed(given: Mapping[str, object]) -> SpecError | None:
+    data = next((keyword for keyword in ("user_data", "meta_data") if given.get(keyword) is not None), None)
+    if given["seed"] is False and data is not None:
+        return _wrong(given, (data, "seed"), "without a seed nobody can tell the guest; leave out one of them")
+    return None
+
+
+def _seed_without_image(given: Mapping[str, object]) -> SpecError | None:
+    given_one = next((keyword for keyword in ("user_data", "meta_data", "seed") if given.get(keyword)), None)
+    if given["image"] is not None or given_one is None:
+        return None
+    return _wrong(given, ("image", given_one), "a seed is for a guest that looks for one; give an image")
 
 
 def _kernel(given: Mapping[str, object]) -> SpecError | None:
@@ -137,6 +151,8 @@ def _items(value: object) -> list[object]:
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image", "kernel", "initrd"), _initrd),
     (("image", "ready"), _ready),
+    (("seed",), _seed),
+    (("image",), _seed_without_image),
     (("machine", "kernel"), _kernel),
     (("nics", "hostfwd"), _network("hostfwd")),
     (("nics", "internet"), _network("internet")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,31 +12,31 @@ from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import read_hostfwd
+from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
 from pytest_kvm.spec.values import Check, boolean, one_of, optional, path, seconds, several, text
-from pytest_kvm.spec.wording import Rejected, did_you_mean, expected_type, listed, shown
+from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_type, listed, shown
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 START = ("auto", "boot", "clone")
-READY = ("shell", "ssh", "login", "none")
+# How what cloud-init understands begins (cloud-init's documentation, "User-data formats"); CirrOS runs scripts only.
+USER_DATA = ("#!", "#cloud-", "## template:", "#include", "#part-handler", "Content-Type:", "MIME-Version:")
 IMAGE_SUFFIXES = (".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd", ".qed", ".iso")
-
-StrPath = str | os.PathLike[str]
 
 
 class VMFields(TypedDict, total=False):
     """The keywords of the marker, of the factories and of ``VMSpec.replace``."""
 
     name: str
-    image: StrPath | None
+    image: StrPath | Image | None
     machine: str | None
     accel: str
     cpu: str | None
     smp: int | str
-    memory: int | str
+    memory: int | str | None
     kernel: StrPath | None
     initrd: StrPath | None
     append: str
@@ -45,6 +46,9 @@ class VMFields(TypedDict, total=False):
     nics: Sequence[Nic] | None
     hostfwd: Sequence[int | str]
     internet: bool
+    user_data: StrPath | Mapping[str, object] | None
+    meta_data: Mapping[str, object] | None
+    seed: bool | str | None
     devices: Sequence[str]
     extras: Sequence[str] | None
     autostart: bool
@@ -55,14 +59,21 @@ class VMFields(TypedDict, total=False):
 
 
 def is_path(image: StrPath) -> bool:
-    """Return whether an image is given by its path, rather than by its name in the catalogue."""
-    return not isinstance(image, str) or os.sep in image or image.lower().endswith(IMAGE_SUFFIXES)
+    """Return whether an image is given by its path, rather than by its name in the catalogue or its address."""
+    if not isinstance(image, str):
+        return True
+    return not is_address(image) and (os.sep in image or image.lower().endswith(IMAGE_SUFFIXES))
 
 
 def _image(value: object) -> None:
+    if isinstance(value, Image):
+        raise_postponed(value)
+        return
     if not isinstance(value, (str, os.PathLike)):
-        raise expected_type("the name of an image, a path or None", value)
+        raise expected_type("the name of an image, a path, Image(...) or None", value)
     path(value)
+    if isinstance(value, str) and is_address(value):
+        from_address(value)
 
 
 def _accel(value: object) -> None:
@@ -74,15 +85,33 @@ def _accel(value: object) -> None:
         raise Rejected("'auto' takes no properties; name the accelerator, as in 'tcg,thread=single'")
 
 
-def _ready(value: object) -> None:
-    wanted = f"{listed([repr(name) for name in READY])}, or a compiled pattern"
-    if isinstance(value, re.Pattern):
-        if not isinstance(value.pattern, str):
-            raise expected_type("a pattern of text", value.pattern)
+def _user_data(value: object) -> None:
+    wanted = "a script ('#!…'), cloud-config ('#cloud-config' or a mapping), or the path of a file with one"
+    if isinstance(value, Mapping):
+        _json(value)
+    elif isinstance(value, os.PathLike):
+        path(value)
     elif not isinstance(value, str):
         raise expected_type(wanted, value)
-    elif value not in READY:
-        raise Rejected(f"expected {wanted}, got {shown(value)}; for a pattern write re.compile({shown(value)})")
+    elif not value.startswith(USER_DATA):
+        # What begins with anything else is passed over in silence by cloud-init.
+        raise expected(wanted, value, "write pathlib.Path(...)" if value.count("\n") == 0 else "")
+
+
+def _meta_data(value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise expected_type("a mapping such as {'local-hostname': 'web'}", value)
+    _json(value)
+
+
+def _json(value: Mapping[object, object]) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            raise expected_type("a text as key", key)
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise Rejected(f"it cannot be written down: {error}") from None
 
 
 def _extra(value: object) -> None:
@@ -139,7 +168,7 @@ CHECKS: Mapping[str, Check] = {
     "accel": _accel,
     "cpu": optional(text("the name of a CPU model such as 'max'")),
     "smp": _smp,
-    "memory": _memory,
+    "memory": optional(_memory),
     "kernel": optional(path),
     "initrd": optional(path),
     "append": text("text for the kernel's command line", r".*"),
@@ -149,10 +178,13 @@ CHECKS: Mapping[str, Check] = {
     "nics": optional(several("Nic(...)", "nics=[Nic(...)]", _nic)),
     "hostfwd": several("ports", "hostfwd=[8080]", _hostfwd),
     "internet": boolean,
+    "user_data": optional(_user_data),
+    "meta_data": optional(_meta_data),
+    "seed": optional(check_seed),
     "devices": several("texts as for -device", "devices=['virtio-rng-pci']", text("text as for -device")),
     "extras": optional(_extras),
     "autostart": boolean,
-    "ready": optional(_ready),
+    "ready": optional(check_ready),
     "timeout": optional(seconds),
     "start": one_of(*START),
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),

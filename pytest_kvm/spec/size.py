@@ -13,6 +13,8 @@ from pytest_kvm.spec.wording import Rejected, about, expected, expected_type, fi
 UNITS = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
 SIZE_TEXT = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[bkmgtpe]?)", re.IGNORECASE)
 LARGEST = 2**63 - 1
+# What a machine has when neither the test nor the image says.
+DEFAULT_MEMORY = "256M"
 MOST_SLOTS = 256
 MEMORY_WANTED = "a number of MiB or QEMU's text such as '512M', '1G' or '256M,slots=4,maxmem=1G'"
 
@@ -51,8 +53,10 @@ def parse_size(value: int | str, default_unit: str = "M") -> int:
         return read_size(value, default_unit)
 
 
-def read_memory(value: int | str) -> Memory:
-    """Return the guest's memory; raises Rejected."""
+def read_memory(value: int | str | None) -> Memory:
+    """Return the guest's memory, None: the default; raises Rejected."""
+    if value is None:
+        value = DEFAULT_MEMORY
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise expected_type(MEMORY_WANTED, value)
     if isinstance(value, int) and value < 1:

@@ -13,10 +13,11 @@ from pytest_kvm.spec.construction import check_names, check_values, checked
 from pytest_kvm.spec.contradictions import check_together
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
+from pytest_kvm.spec.image import FILES, Image, is_address
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference, replace_references
 
-PATHS = ("kernel", "initrd", "cdrom")
+PATHS = ("kernel", "initrd", "cdrom", "user_data")
 
 
 @checked("vm")
@@ -24,25 +25,27 @@ PATHS = ("kernel", "initrd", "cdrom")
 class VMSpec:
     """What a test asks of one machine: the marker's fields, as they were written.
 
-    ``image`` is a name of the catalogue, a path, or None for a machine with nothing in it. ``memory`` is in
-    MiB or QEMU's text. ``append`` is added to the image's kernel command line; it accumulates over the
-    levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
-    ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready``
-    None is the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start``
-    says whether the machine is booted or begins as the clone of one that was. The table in the README has
-    every field.
+    ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an ``Image``,
+    or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image needs, 256 MiB
+    if it does not say). ``append`` is added to the image's kernel command line; it accumulates over the levels of
+    markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network. ``user_data`` (a
+    script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed of a cloud image;
+    ``seed`` is its kind, False is none, None the image's own. ``extras`` None is balloon, rng, pvpanic, vmgenid and
+    spare root ports if there is an image. ``ready`` None is the image's own, ``timeout`` (seconds until the machine is
+    ready) None the session's. ``start`` says whether the machine is booted or begins as the clone of one that was. The
+    table in the README has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
     """
 
     name: str = "vm"
-    image: str | os.PathLike[str] | None = "tiny"
+    image: str | os.PathLike[str] | Image | None = "tiny"
     machine: str | None = None
     accel: str = "auto"
     cpu: str | None = None
     smp: int | str = 1
-    memory: int | str = "256M"
+    memory: int | str | None = None
     kernel: str | os.PathLike[str] | None = None
     initrd: str | os.PathLike[str] | None = None
     append: str = ""
@@ -52,6 +55,9 @@ class VMSpec:
     nics: Sequence[Nic] | None = None
     hostfwd: Sequence[int | str] = ()
     internet: bool = False
+    user_data: str | os.PathLike[str] | Mapping[str, object] | None = None
+    meta_data: Mapping[str, object] | None = None
+    seed: bool | str | None = None
     devices: Sequence[str] = ()
     extras: Sequence[str] | None = None
     autostart: bool = True
@@ -75,11 +81,16 @@ class VMSpec:
 
     def paths(self) -> Iterator[tuple[str, Path]]:
         """Return the files that the spec names, each with its keyword."""
-        if self.image is not None and not holds_reference(self.image) and is_path(self.image):
+        if isinstance(self.image, Image):
+            for name in FILES:
+                value = getattr(self.image, name)
+                if value is not None and not holds_reference(value) and not is_address(value):
+                    yield "image", Path(value)
+        elif self.image is not None and not holds_reference(self.image) and is_path(self.image):
             yield "image", Path(self.image)
         for keyword in PATHS:
             value = getattr(self, keyword)
-            if value is not None and not holds_reference(value):
+            if value is not None and not holds_reference(value) and _names_file(keyword, value):
                 yield keyword, Path(value)
         for drive in self.drives:
             if isinstance(drive, Drive) and drive.file is not None and not holds_reference(drive.file):
@@ -117,12 +128,20 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
     absolute = dict(given)
     for keyword in (*PATHS, "image"):
         value = absolute.get(keyword)
-        if isinstance(value, (str, os.PathLike)) and (keyword != "image" or is_path(value)):
+        if isinstance(value, Image):
+            absolute[keyword] = value.below(base)
+        elif isinstance(value, (str, os.PathLike)) and _names_file(keyword, value):
             absolute[keyword] = base / value
     drives = absolute.get("drives")
     if isinstance(drives, Sequence):
         absolute["drives"] = tuple(_drive_from_folder(drive, base) for drive in drives)
     return absolute
+
+
+def _names_file(keyword: str, value: object) -> bool:
+    if keyword == "user_data":
+        return isinstance(value, os.PathLike)
+    return keyword != "image" or (isinstance(value, (str, os.PathLike)) and is_path(value))
 
 
 def _drive_from_folder(drive: object, base: Path) -> object:

@@ -66,9 +66,9 @@ def make_cirros(folder: Path) -> Path:
         raise ValueError("the built-in guest has no kernel of its own")
     initrd = folder / "initrd.img"
     # Not compressed: reading 12 MB takes the BIOS no longer than an emulated kernel needs to unpack them.
-    initrd.write_bytes(_tree(tiny.initrd).to_bytes())
+    initrd.write_bytes(_tree(Path(tiny.initrd)).to_bytes())
     disk = folder / "cirros.img"
-    boot_volume(disk, {"vmlinuz": tiny.kernel, "initrd.img": initrd}, _BOOT)
+    boot_volume(disk, {"vmlinuz": Path(tiny.kernel), "initrd.img": initrd}, _BOOT)
     initrd.unlink()
     return disk
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pytest_kvm.images.source import Source
+from pytest_kvm.images.fetching.source import Source
 from tests.images.fakes import FakeArchive, guest_packages
-from tests.images.servers import CHECKSUM, DATA, Server, file, serving
+from tests.images.fetching.servers import CHECKSUM, DATA, Server, file, serving
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -11,7 +11,7 @@ import pytest
 from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.images.archive import ArchiveSource
 from pytest_kvm.images.distribution import debian, ubuntu
-from pytest_kvm.images.patience import Patience
+from pytest_kvm.images.fetching.patience import Patience
 from tests.images.fakes import FakeArchive, guest_packages
 
 

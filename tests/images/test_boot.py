@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.images.catalogue import find_image
-from pytest_kvm.images.image import Image
+from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.spec.image import Image
 
 QEMU = "qemu-system-x86_64"
 LIMIT = 120.0
@@ -26,7 +26,7 @@ def tiny() -> Image:
     """The built-in guest out of the cache, built there by the first who needs it."""
     if shutil.which(QEMU) is None:
         pytest.fail(f"{QEMU} is not installed (tox installs it)")
-    return find_image("tiny")
+    return tiny_image()
 
 
 class Console:

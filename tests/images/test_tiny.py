@@ -14,10 +14,9 @@ import pytest
 
 from pytest_kvm.errors import ImageUnavailable
 from pytest_kvm.images import build, recipe
-from pytest_kvm.images.catalogue import find_image
-from pytest_kvm.images.image import Image
 from pytest_kvm.images.pool import file_sha256
 from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.spec.image import Image
 from tests.images.fakes import FakeArchive, FakePackage, guest_packages
 from tests.images.test_parts import read_cpio
 
@@ -29,20 +28,20 @@ def _on_debian(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _directory(image: Image) -> Path:
     assert image.kernel is not None
-    return image.kernel.parent
+    return Path(image.kernel).parent
 
 
 def _initrd(image: Image) -> dict[str, tuple[int, bytes]]:
     assert image.initrd is not None
-    return read_cpio(image.initrd.read_bytes())
+    return read_cpio(Path(image.initrd).read_bytes())
 
 
 def test_guest(archive: FakeArchive, address: str, cache: Path) -> None:
     said: list[str] = []
-    image = find_image("tiny", archive=address, keyring=str(archive.keyring), report=said.append)
-    assert (image.name, image.ready, image.login, image.shell) == ("tiny:trixie", "shell", "root", True)
+    image = tiny_image(archive=address, keyring=str(archive.keyring), report=said.append)
+    assert (image.name, image.when_ready, image.login, image.shell) == ("tiny:trixie", "shell", "root", True)
     assert image.kernel is not None
-    assert image.kernel.read_bytes() == b"a kernel"
+    assert Path(image.kernel).read_bytes() == b"a kernel"
     assert said[0].startswith("fetching the package index of trixie")
     assert len([line for line in said if "index" in line]) == 1, "kernel and userland are of one suite"
     assert said[-1].startswith("building the built-in guest tiny:trixie")
@@ -98,7 +97,7 @@ def test_changed_recipe_needs_no_network(
 def test_other_kernel_same_userland(archive: FakeArchive, address: str, cache: Path) -> None:
     archive.publish("sid", guest_packages("7.2.0-fake"))
     said: list[str] = []
-    image = find_image("tiny:sid", archive=address, keyring=str(archive.keyring), report=said.append)
+    image = tiny_image("sid", archive=address, keyring=str(archive.keyring), report=said.append)
     assert image.name == "tiny:sid"
     assert "lib/modules/7.2.0-fake/modules.dep" in _initrd(image)
     assert any("index of trixie" in line for line in said)
@@ -115,7 +114,7 @@ def test_kernel_in_several_packages(archive: FakeArchive, address: str, cache: P
     archive.publish("sid", [*packages, binary])
     found = tiny_image("sid", archive=address, keyring=str(archive.keyring))
     assert found.kernel is not None
-    assert found.kernel.read_bytes() == b"new place"
+    assert Path(found.kernel).read_bytes() == b"new place"
 
 
 def test_ubuntu(archive: FakeArchive, address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from pytest_kvm import VM, Drive, FromFixture, SpecError, VMFactory, VMSpec
-from pytest_kvm.images.catalogue import find_image
+from pytest_kvm.images.tiny import tiny_image
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings
 
@@ -206,12 +206,11 @@ def test_an_empty_machine_boots(vm: VM, vm_factory: VMFactory) -> None:
     assert kind(vm_factory(start="clone")) == ("clone", "")
 
 
-def test_resume_commands_run_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = replace(find_image("tiny"), resume=("echo {now} >>/run/resumed", "hostname cloned"))
-    monkeypatch.setattr("pytest_kvm.machine.launcher.find_image", lambda *_, **__: image)
+def test_resume_commands_run_in_each() -> None:
+    image = replace(tiny_image(), resume=("echo {now} >>/run/resumed", "hostname cloned"))
     with contextlib.closing(Launcher(Settings())) as launcher:
         for _ in range(2):
-            with contextlib.closing(launcher.create(VMSpec(accel="tcg"))) as vm:
+            with contextlib.closing(launcher.create(VMSpec(accel="tcg", image=image))) as vm:
                 hostname, *times = vm.run("hostname; cat /run/resumed").stdout.split()
                 assert hostname == "cloned"
                 assert [abs(float(each) - time.time()) < 60 for each in times] == [True]

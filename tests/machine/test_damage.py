@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm import VM, Drive
-from pytest_kvm.images.catalogue import find_image
+from pytest_kvm.images.tiny import tiny_image
 from pytest_kvm.machine import library, saving
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings
@@ -139,7 +139,7 @@ def test_its_disk_stays_for_those_who_use_it(bench: Bench) -> None:
 
 
 def test_a_file_that_is_changed_while_it_boots(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = shutil.copy(find_image("tiny").kernel or "", tmp_path / "kernel")
+    kernel = shutil.copy(tiny_image().kernel or "", tmp_path / "kernel")
     spec = SPEC.replace(kernel=kernel)
 
     def settle(_: VM) -> None:

@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.eligibility import why_not, why_rather_not
 from pytest_kvm.machine.planning import complete, make_plan
 from pytest_kvm.qemu.plan import plan_drives
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 from tests.qemu.fakes import binary
 
-SHELL = Image(name="tiny", shell=True)
+SHELL = Image("tiny", shell=True)
+NO_ROOT = (
+    "image 'disk' has no way in as root that is known (ssh_user= and sudo=, agent=), nor resume commands: "
+    "a clone's clock and random numbers could not be set right"
+)
 
 
 def reason(*, version: tuple[int, ...] = (7, 2, 0), **fields: object) -> str | None:
@@ -78,13 +82,13 @@ def test_reasons(fields: dict[str, object], expected: str) -> None:
     ("image", "expected"),
     [
         (SHELL, None),
-        (Image(name="disk", resume=("date -s @{now}",)), None),
+        (Image("disk", resume=("date -s @{now}",)), None),
+        (Image("disk", ssh_user="root"), None),
+        (Image("disk", ssh_user="me", sudo=True), None),
+        (Image("disk", agent=True), None),
         (None, "image=None: whatever is tested there, its boot is likely to be part of it"),
-        (
-            Image(name="disk"),
-            "image 'disk' has neither our shell nor resume commands: "
-            "a clone's clock and random numbers could not be set right",
-        ),
+        (Image("disk"), NO_ROOT),
+        (Image("disk", ssh_user="me"), NO_ROOT),
     ],
     ids=str,
 )

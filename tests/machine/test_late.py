@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kvm.images.image import Image
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.planning import complete
 from pytest_kvm.qemu.plan import IMAGE_DISK, plan_drives
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
-SHELL = Image(name="test", shell=True)
+SHELL = Image("test", shell=True)
 DISK = Drive("image.qcow2", id=IMAGE_DISK)
 GIVEN = Drive("given.qcow2")
 EMPTY = Drive(size="8M")
@@ -56,6 +56,6 @@ def test_machines_where_nothing_can_be_plugged(fields: dict[str, object]) -> Non
     assert late(GIVEN, **fields) == []  # type: ignore[arg-type]  # a test's own words
 
 
-@pytest.mark.parametrize("image", [None, Image(name="no shell")], ids=str)
+@pytest.mark.parametrize("image", [None, Image("no shell")], ids=str)
 def test_guests_that_cannot_say_that_they_have_it(image: Image | None) -> None:
     assert late(GIVEN, image=image) == []

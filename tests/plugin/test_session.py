@@ -99,7 +99,8 @@ def test_marker(vm):
     result = pytester.runpytest(*ini, "--kvm-image=cirros", "--kvm-archive=local", "--kvm-keyring=keys")
     result.assert_outcomes(passed=2)
     keyring = pytester.path / "keys"
-    settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}', template_limit={3 << 20})"
+    settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}', images={{}}, "
+    settings += f"template_limit={3 << 20})"
     assert events(pytester)[0] == f"launcher {settings} 7.0"
 
 

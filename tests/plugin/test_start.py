@@ -144,7 +144,7 @@ def test_fourth(vm): pass
         conftest=PREPARED,
     )
     pytester.runpytest().assert_outcomes(passed=5)
-    assert prepared(pytester) == "[('vm', '300M'), ('named', '256M'), ('vm', '256M')]"
+    assert prepared(pytester) == "[('vm', '300M'), ('named', 'None'), ('vm', 'None')]"
 
 
 UNCERTAIN = """
@@ -205,4 +205,4 @@ def test_both_makes_only_clones_ahead(scene: Scene) -> None:
     pytester = scene("def test_first(vm): pass\ndef test_vm(vm): assert vm.spec.start != 'boot'", conftest=PREPARED)
     pytester.runpytest("--kvm-start=both").assert_outcomes(passed=3, failed=1)
     # Sorted by the session-wide parameter: two boots, then two clones.
-    assert prepared(pytester) == "[('vm', '256M'), ('vm', '256M')]"
+    assert prepared(pytester) == "[('vm', 'None'), ('vm', 'None')]"

@@ -21,7 +21,7 @@ WRONG = {
         "vm(hostfwd=[70000]): the guest's port must be from 1 to 65535, got 70000"
     ),
     "@pytest.mark.vm(image=None, ready='shell')\ndef test_6(vm): ...": (
-        "vm(image=None, ready='shell'): without an image there is no shell and no SSH that we know; "
+        "vm(image=None, ready='shell'): without an image there is no shell, SSH or agent that we know; "
         "use 'login' or a compiled pattern"
     ),
     "@pytest.mark.vm(drives=[Drive(size='1G', cache='fast')])\ndef test_7(vm): ...": (

@@ -21,7 +21,7 @@ PATTERN = re.compile("tests done")
 
 def test_defaults() -> None:
     spec = VMSpec()
-    assert (spec.name, spec.image, spec.memory, spec.smp) == ("vm", "tiny", "256M", 1)
+    assert (spec.name, spec.image, spec.memory, spec.smp) == ("vm", "tiny", None, 1)
     assert (spec.nics, spec.extras, spec.ready, spec.timeout) == (None, None, None, None)
 
 
@@ -53,14 +53,15 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
         "memory, kernel, initrd, "
-        "append, boot, drives, cdrom, nics, hostfwd, internet, devices, extras, autostart, ready, timeout, "
+        "append, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, "
+        "devices, extras, autostart, ready, timeout, "
         "start or args",
     ),
     (
         {"name": "a b"},
         "vm(name='a b'): expected a name (letters, digits, '-', '.', '_'; at most 40), got 'a b'",
     ),
-    ({"image": 3}, "vm(image=3): expected the name of an image, a path or None, got 3 (int)"),
+    ({"image": 3}, "vm(image=3): expected the name of an image, a path, Image(...) or None, got 3 (int)"),
     ({"image": ""}, "vm(image=''): expected a path, got ''"),
     ({"machine": 3}, "vm(machine=3): expected the name of a machine such as 'q35', got 3 (int)"),
     ({"accel": "kmv"}, "vm(accel='kmv'): unknown accelerator 'kmv'; did you mean 'kvm'?"),
@@ -90,8 +91,8 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     ({"extras": ["rng", "rng"]}, "vm(extras=['rng', 'rng']): extra 'rng' is given twice"),
     (
         {"ready": "tests done"},
-        "vm(ready='tests done'): expected 'shell', 'ssh', 'login' or 'none', or a compiled pattern, got 'tests done'; "
-        "for a pattern write re.compile('tests done')",
+        "vm(ready='tests done'): expected 'shell', 'ssh', 'agent', 'login' or 'none', or a compiled pattern, "
+        "got 'tests done'; for a pattern write re.compile('tests done')",
     ),
     ({"ready": re.compile(b"x")}, "vm(ready=re.compile(b'x')): expected a pattern of text, got b'x' (bytes)"),
     ({"timeout": 0}, "vm(timeout=0): expected a number of seconds, more than 0, got 0"),
@@ -104,7 +105,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"image": None, "ready": "ssh"},
-        "vm(image=None, ready='ssh'): without an image there is no shell and no SSH that we know; "
+        "vm(image=None, ready='ssh'): without an image there is no shell, SSH or agent that we know; "
         "use 'login' or a compiled pattern",
     ),
     (

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.partial import Origin, Partial
-from pytest_kvm.images.patience import Patience
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.partial import Origin, Partial
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.request import Answer, RequestFailed, ask, shown
+from pytest_kvm.images.fetching.retry import insist
 from pytest_kvm.images.progress import Report, download_bar, megabytes
-from pytest_kvm.images.request import Answer, RequestFailed, ask, shown
-from pytest_kvm.images.retry import insist
 
 _ROOM_HINT = "free some, or set PYTEST_KVM_CACHE to a directory on a larger disk"
 _DIRECTORY_HINT = "set PYTEST_KVM_CACHE to a directory that you may write"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 
-from pytest_kvm.images.checksum import Checksum
+from pytest_kvm.images.fetching.checksum import Checksum
 
 # A disk: of several pieces as it is sent, and nowhere like itself elsewhere.
 DATA = hashlib.shake_256(b"disk").digest(300_000)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.partial import Origin, Partial
-from pytest_kvm.images.patience import Patience
-from pytest_kvm.images.web import download
-from tests.images.downloading import ONCE, TWICE, fails, works
-from tests.images.servers import CHECKSUM, DATA, Act, Handler, Server, chunked, file, hang, hang_up, status
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.partial import Origin, Partial
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.web import download
+from tests.images.fetching.downloading import ONCE, TWICE, fails, works
+from tests.images.fetching.servers import CHECKSUM, DATA, Act, Handler, Server, chunked, file, hang, hang_up, status
 
 OTHER = hashlib.shake_256(b"another disk").digest(len(DATA))
 CUT = 200_000
@@ -201,8 +201,8 @@ CHILD = """
 import os, resource, sys
 from pathlib import Path
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.web import download
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.web import download
 url, into, checksum, limit = sys.argv[1], Path(sys.argv[2]), Checksum.parse(sys.argv[3]), int(sys.argv[4])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

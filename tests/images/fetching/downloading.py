@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.patience import Patience
-from pytest_kvm.images.web import NETWORK_HINT, download
-from tests.images.servers import CHECKSUM, DATA
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.web import NETWORK_HINT, download
+from tests.images.fetching.servers import CHECKSUM, DATA
 
 ONCE = Patience(silence=10, pauses=())
 TWICE = Patience(silence=10, pauses=(0.0,))

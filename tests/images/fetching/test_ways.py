@@ -11,9 +11,9 @@ import pytest
 import trustme
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.web import download, read
-from tests.images.downloading import TWICE, fails, works
-from tests.images.servers import CHECKSUM, DATA, Server, file, serving
+from pytest_kvm.images.fetching.web import download, read
+from tests.images.fetching.downloading import TWICE, fails, works
+from tests.images.fetching.servers import CHECKSUM, DATA, Server, file, serving
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.downloads import Downloads
-from pytest_kvm.images.patience import Patience
-from pytest_kvm.images.source import Source
-from tests.images.servers import CHECKSUM, DATA, Server, file, redirect, status
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.downloads import Downloads
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.source import Source
+from tests.images.fetching.servers import CHECKSUM, DATA, Server, file, redirect, status
 
 OTHER = DATA[::-1]
 ONCE = Patience(silence=10, pauses=())

@@ -82,6 +82,9 @@ def find_checksum(text: str, filename: str, *, origin: str = "the checksum file"
         digits = bare[0].lower()
         kind = _KINDS.get(len(digits), "")
         found = [Checksum(kind, digits)] if _well_formed(kind, digits) else []
+    if not found and len(listed) == 1 and origin.rpartition("/")[2].startswith(filename):
+        # The file's own list, which may name what the file was called before it was published (openSUSE does).
+        found = [listed[0][1]]
     if not found:
         raise ImageUnavailable(
             f"{origin} has no checksum of {filename} ({_others(listed)})",

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pytest_kvm.images.patience import Patience
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.request import RequestFailed
 from pytest_kvm.images.progress import Report, say_nothing
-from pytest_kvm.images.request import RequestFailed
 
 T = TypeVar("T")
 

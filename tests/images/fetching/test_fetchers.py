@@ -17,11 +17,11 @@ import filelock
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.downloads import Downloads
-from pytest_kvm.images.records import Place
-from pytest_kvm.images.source import Source
-from tests.images.servers import CHECKSUM, DATA, Handler, Server, file, hang
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.downloads import Downloads
+from pytest_kvm.images.fetching.records import Place
+from pytest_kvm.images.fetching.source import Source
+from tests.images.fetching.servers import CHECKSUM, DATA, Handler, Server, file, hang
 
 CUT = 200_000
 CHILD = """
@@ -29,10 +29,10 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images import transfer
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.downloads import Downloads
-from pytest_kvm.images.source import Source
+from pytest_kvm.images.fetching import transfer
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.downloads import Downloads
+from pytest_kvm.images.fetching.source import Source
 
 def say(line):
     print(line, flush=True)

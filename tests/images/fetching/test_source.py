@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_kvm.errors import SpecError
-from pytest_kvm.images.source import Source
-from tests.images.servers import CHECKSUM
+from pytest_kvm.images.fetching.source import Source
+from tests.images.fetching.servers import CHECKSUM
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import urllib.parse
 from dataclasses import dataclass
 
 from pytest_kvm.errors import SpecError
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.mirror import is_web_address
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.mirror import is_web_address
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.mirror import addresses
-from pytest_kvm.images.partial import Partial
-from pytest_kvm.images.patience import Patience
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.mirror import addresses
+from pytest_kvm.images.fetching.partial import Partial
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.request import RequestFailed, ask
+from pytest_kvm.images.fetching.retry import insist
+from pytest_kvm.images.fetching.transfer import Transfer, not_announced
 from pytest_kvm.images.progress import Report, say_nothing
-from pytest_kvm.images.request import RequestFailed, ask
-from pytest_kvm.images.retry import insist
-from pytest_kvm.images.transfer import Transfer, not_announced
 
 NETWORK_HINT = (
     "try again later, check the network (proxies come from HTTPS_PROXY and HTTP_PROXY), name a mirror with"

@@ -10,10 +10,21 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.patience import Patience
-from pytest_kvm.images.web import download, read
-from tests.images.downloading import ONCE, SHORT, TWICE, fails, works
-from tests.images.servers import CHECKSUM, DATA, Handler, Server, chunked, file, hang, hang_up, redirect, status
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.web import download, read
+from tests.images.fetching.downloading import ONCE, SHORT, TWICE, fails, works
+from tests.images.fetching.servers import (
+    CHECKSUM,
+    DATA,
+    Handler,
+    Server,
+    chunked,
+    file,
+    hang,
+    hang_up,
+    redirect,
+    status,
+)
 
 
 def test_good(server: Server, into: Path) -> None:

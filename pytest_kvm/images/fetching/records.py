@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import time
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.files import write_atomically
-from pytest_kvm.images.checksum import Checksum
-from pytest_kvm.images.source import Source
+from pytest_kvm.host.remembering import file_identity
+from pytest_kvm.images.fetching.checksum import Checksum
+from pytest_kvm.images.fetching.source import Source
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]|^\.")
 _RECORD = ".record.json"
@@ -124,9 +124,3 @@ class Place:
             if path != self.file(record):
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-def file_identity(path: Path) -> str:
-    """Return what changes when a file is replaced or written, or put back from a copy. Raises OSError."""
-    status = os.stat(path)
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"

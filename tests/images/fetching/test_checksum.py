@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.checksum import Checksum, find_checksum
+from pytest_kvm.images.fetching.checksum import Checksum, find_checksum
 
 MD5, SHA1, SHA256, SHA512 = (hashlib.new(kind, b"content").hexdigest() for kind in ("md5", "sha1", "sha256", "sha512"))
 OTHER = hashlib.sha256(b"other").hexdigest()
@@ -128,3 +128,10 @@ def test_several() -> None:
         ImageUnavailable, match=re.escape(f"the checksum file has several checksums of {NAME}: {several}")
     ):
         find_checksum(text, NAME)
+
+
+def test_a_files_own_list_may_call_it_what_it_was_called_before() -> None:
+    text = f"{SHA256}  build-7-of-{NAME}\n"
+    assert find_checksum(text, NAME, origin=f"https://host/{NAME}.sha256").hex == SHA256
+    with pytest.raises(ImageUnavailable, match=f"has no checksum of {NAME}"):
+        find_checksum(text, NAME, origin="https://host/SHA256SUMS")

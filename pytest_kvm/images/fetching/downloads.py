@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.checksum import Checksum, find_checksum
-from pytest_kvm.images.patience import Patience
+from pytest_kvm.host.remembering import file_identity
+from pytest_kvm.images.fetching.checksum import Checksum, find_checksum
+from pytest_kvm.images.fetching.patience import Patience
+from pytest_kvm.images.fetching.records import Place, Record
+from pytest_kvm.images.fetching.source import Source
 from pytest_kvm.images.progress import Report, say_nothing
-from pytest_kvm.images.records import Place, Record, file_identity
-from pytest_kvm.images.source import Source
 
 _LIST_LIMIT = 4 * 1024 * 1024  # bytes of a publisher's list of checksums
 _WAIT = 1800.0  # seconds that another process may take for a file before we stop waiting for it
@@ -204,7 +205,7 @@ class Downloads:
     def _download(self, place: Place, source: Source, checksum: Checksum) -> str:
         if self._offline:
             raise self._forbidden(place.name)
-        from pytest_kvm.images.web import download
+        from pytest_kvm.images.fetching.web import download
 
         into = place.incoming / source.filename
         return download(source.urls, into, checksum=checksum, report=self._report, patience=self._patience)
@@ -213,7 +214,7 @@ class Downloads:
         """Return the checksum that the publisher announces now."""
         if self._offline:
             raise self._forbidden(name)
-        from pytest_kvm.images.web import read
+        from pytest_kvm.images.fetching.web import read
 
         assert source.checksum_url is not None  # Source saw to that
         listed = read(source.checksum_url, _LIST_LIMIT, patience=self._patience)

@@ -1,0 +1,1 @@
+"""How do files get here from the web, whole, verified and once?"""

@@ -1,0 +1,104 @@
+"""Whether a disk image is what it seems: whole, and made of no other files than it should be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.host.remembering import Remembered
+from pytest_kvm.images.formats import NotADisk, detect_format, look, partitions_end, read_qcow2
+from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.qemu.binary import QEMUBinary
+
+_MIB = 1 << 20
+_DEEPEST = 32
+# qemu-img(1), check: 2 is corruption, 3 are leaks only, which waste space.
+_INCOMPLETE, _CORRUPT, _LEAKS = 1, 2, 3
+
+
+def check_disk(
+    path: Path, format_: str | None, *, binary: QEMUBinary, remembered: Remembered, alone: bool = False
+) -> str:
+    """Return the format of an image's disk, having looked into it as far as its format goes.
+
+    ``format_`` is what was declared, None: it is found out. With ``alone`` the image may consist of no other files (it
+    was fetched); otherwise they must be in its folder, or below. Raises SpecError with what is wrong.
+    """
+    try:
+        chosen = format_ or look(path)
+        if chosen == "raw":
+            _check_raw(path)
+        elif chosen == "qcow2":
+            _check_chain(path, binary, remembered, alone=alone)
+    except NotADisk as reason:
+        raise SpecError(f"image {str(path)!r} cannot be used: {reason}", keyword="image", value=path) from None
+    except OSError as error:
+        raise SpecError(f"image {str(path)!r} cannot be read: {error.strerror}", keyword="image", value=path) from error
+    return chosen
+
+
+def _check_raw(path: Path) -> None:
+    size, end = path.stat().st_size, partitions_end(path)
+    if end > size:
+        raise NotADisk(
+            f"it is truncated: it has {size / _MIB:.1f} MiB, and partitions up to {end / _MIB:.1f} MiB; fetch it again"
+        )
+
+
+def _check_chain(path: Path, binary: QEMUBinary, remembered: Remembered, *, alone: bool) -> None:
+    for each in _chain(path, alone=alone):
+        verdict = remembered.about(each, "qcow2", lambda path: _check_qcow2(path, binary))
+        if verdict:
+            raise NotADisk(verdict if each == path else f"{each}, which it is an overlay on: {verdict}")
+
+
+def _chain(path: Path, *, alone: bool) -> list[Path]:
+    """Return the qcow2 images that an image consists of, itself first; raises NotADisk for a file that it may not have.
+
+    This reads headers only: before it is known which files an image names, nothing may open it.
+    """
+    folder = path.resolve().parent
+    found = [path]
+    for image in found:
+        header = read_qcow2(image)
+        if header.encrypted:
+            raise NotADisk("it is encrypted")
+        if header.corrupt:
+            raise NotADisk("it is marked as corrupt; repair it: qemu-img check -r all")
+        for what, name in (("a backing file", header.backing), ("a data file", header.data)):
+            if name is None:
+                continue
+            behind = _resolved(image, name, what, None if alone else folder)
+            if what == "a backing file" and (header.backing_format or detect_format(behind)) == "qcow2":
+                found.append(behind)
+        if len(found) > _DEEPEST:
+            raise NotADisk(f"it is an overlay on an overlay, {_DEEPEST} times: it may be on itself")
+    return found
+
+
+def _resolved(image: Path, name: str, what: str, folder: Path | None) -> Path:
+    advice = f"make one file of it: qemu-img convert -O qcow2 {image.name} NEW"
+    if folder is None:
+        raise NotADisk(f"it has {what}, {name!r}; an image that is fetched has to be whole by itself")
+    behind = Path(os.path.realpath(image.resolve().parent / name.removeprefix("file:")))
+    if not behind.is_relative_to(folder):
+        raise NotADisk(f"it has {what} outside its folder, {name!r}; move it there, or {advice}")
+    if not behind.is_file():
+        raise NotADisk(f"it has {what} that does not exist, {name!r}; {advice}, where it does")
+    return behind
+
+
+def _check_qcow2(path: Path, binary: QEMUBinary) -> str:
+    """Return what qemu-img finds wrong, "" if nothing."""
+    try:
+        qemu_img(binary, "check", "-q", "-U", "-f", "qcow2", str(path))
+    except QemuImgError as error:
+        if error.returncode == _LEAKS:
+            return ""
+        lines = str(error).removeprefix("qemu-img refuses: ").splitlines() or [""]
+        if error.returncode == _CORRUPT and any("exceeding the end of the file" in line for line in lines):
+            return f"it is truncated: it has {path.stat().st_size / _MIB:.1f} MiB, and refers to more; fetch it again"
+        what = "damaged" if error.returncode == _CORRUPT else "not readable"
+        return f"it is {what}: {lines[0]}; fetch it again, or repair it: qemu-img check -r all"
+    return ""
