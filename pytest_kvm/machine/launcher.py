@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from pytest_kvm.errors import SpecError
+from pytest_kvm.errors import SpecError, TeardownError
 from pytest_kvm.host.accel import choose
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
@@ -207,7 +207,10 @@ class Launcher:
             if self._io is not None:
                 self._io.close()
                 self._io = None
-        self._seeds.close()
+        try:
+            self._seeds.close()
+        except OSError as error:
+            raise TeardownError(f"the seeds of this session cannot be removed: {error}") from error
 
 
 def _name(image: str | os.PathLike[str] | Image) -> str | Image:

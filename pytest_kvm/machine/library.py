@@ -15,7 +15,7 @@ from pytest_kvm.guest.console import LOGIN_PROMPT
 from pytest_kvm.host.memory import available
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
-from pytest_kvm.machine.repair import install, needs_repair
+from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot
 from pytest_kvm.machine.templates import Impossible, OpenTemplate, Templates
@@ -181,7 +181,7 @@ class Library:
 def _make_repairable(vm: VM, deadline: Deadline) -> None:
     if needs_repair(vm):
         try:
-            install(vm, deadline)
+            repair(vm, deadline)
         except MachineError as error:
             vm.watch.check()
             raise Impossible(f"what would set its clones right does not work in its guest: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError
+from pytest_kvm.guest.result import CompletedCommand
 from pytest_kvm.guest.resume import CLOSE_ENOUGH, TRIES, request
 from pytest_kvm.images.programs import RESUME, programs
 
@@ -22,27 +23,39 @@ _PROGRAM = f"{_FOLDER}/resume"
 
 def needs_repair(vm: VM) -> bool:
     """Return whether clones of the machine are set right by ``repair``."""
-    return vm.shell is None and vm._image is not None and vm._image.root
-
-
-def install(vm: VM, deadline: Deadline) -> None:
-    """Put the program into a guest of which a template is made, and try it. Raises MachineError."""
-    script = f"mkdir -p {_FOLDER} && cat >{_PROGRAM} && chmod 700 {_PROGRAM}"
-    vm.run(_as_root(vm, f"sh -c '{script}'"), input=programs()[RESUME], timeout=deadline.remaining())
-    repair(vm, deadline)
+    image = vm._image
+    if image is None or vm.shell is not None:
+        return False
+    return image.root and (image.ssh_user is None or bool(vm._plan.nics))
 
 
 def repair(vm: VM, deadline: Deadline) -> None:
-    """Set the guest's clock, and feed and reseed its random number generator. Raises MachineError."""
+    """Set the guest's clock, and feed and reseed its random number generator.
+
+    The program is put into the guest when it is not there yet. Raises MachineError.
+    """
     for _ in range(TRIES):
         data, answer = request()
-        # It ends with its input, and status 1; what it answered counts.
-        result = vm.run(_as_root(vm, _PROGRAM), input=data, check=False, text=False, timeout=deadline.remaining())
+        result = _ask(vm, data, deadline)
+        if not result.stdout.startswith(answer):
+            _install(vm, deadline)
+            data, answer = request()
+            result = _ask(vm, data, deadline)
         if not result.stdout.startswith(answer):
             said = result.stderr.decode(errors="backslashreplace").strip() or f"status {result.returncode}"
             raise MachineError(f"VM {vm.name!r}: its clock could not be set by {_PROGRAM} ({vm.via}): {said}")
         if result.seconds < CLOSE_ENOUGH:
             return
+
+
+def _ask(vm: VM, data: bytes, deadline: Deadline) -> CompletedCommand[bytes]:
+    # It ends with its input, and status 1; what it answered counts.
+    return vm.run(_as_root(vm, _PROGRAM), input=data, check=False, text=False, timeout=deadline.remaining())
+
+
+def _install(vm: VM, deadline: Deadline) -> None:
+    script = f"mkdir -p {_FOLDER} && cat >{_PROGRAM} && chmod 700 {_PROGRAM}"
+    vm.run(_as_root(vm, f"sh -c '{script}'"), input=programs()[RESUME], timeout=deadline.remaining())
 
 
 def _as_root(vm: VM, command: str) -> str:

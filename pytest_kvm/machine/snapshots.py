@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
 from pytest_kvm.machine.planning import shell_ports
+from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged, State
@@ -25,6 +26,8 @@ from pytest_kvm.waiting import Deadline
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
+# Seconds for a guest to have its clock set right; one that answers does so at once.
+_CLOCK_PATIENCE = 10.0
 # Fields that say nothing about what the guest sees.
 _FREE = ("name", "hostfwd", "internet", "timeout", "autostart", "start")
 
@@ -153,6 +156,10 @@ def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
             vm.qmp.execute_all(("cont", {}), *([] if was_running else [("stop", {})]))
             if was_running and vm.shell is not None:
                 vm.shell.resume((), Deadline(vm._patience))
+            elif was_running and needs_repair(vm):
+                # The test may have stopped what would be needed; then the clock stays behind by a second.
+                with contextlib.suppress(MachineError):
+                    repair(vm, Deadline(_CLOCK_PATIENCE))
 
 
 def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:

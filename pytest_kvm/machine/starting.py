@@ -155,7 +155,7 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
         repair(vm, deadline)
     for command in vm._image.resume if vm._image is not None else ():
         vm.run(command.replace("{now}", f"{time.time():.6f}"), timeout=deadline.remaining())
-    if vm._ready == "ssh":
+    if vm._ready == "ssh" and not needs_repair(vm):  # otherwise a command has run over SSH
         wait_ready(vm, "ssh", deadline)
 
 
