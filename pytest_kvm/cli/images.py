@@ -13,11 +13,11 @@ from pytest_kvm.cli.output import age, date, mib, print_json, print_table
 from pytest_kvm.errors import ImageUnavailable, KVMError, SpecError
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.remembering import Remembered
-from pytest_kvm.images.built import Built, built_guests, full_name, is_built, remove_built
+from pytest_kvm.images.builtin.built import Built, built_guests, full_name, is_built, remove_built
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.described import read_project
 from pytest_kvm.images.fetching.downloads import Downloads, Entry
-from pytest_kvm.images.tiny import tiny_image
 from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import find_qemu
 from pytest_kvm.spec.image import Image

@@ -12,7 +12,7 @@ _PATIENCE = 5.0
 
 
 class Control:
-    """The host's end of images/rootfs/lib/kvm/control; everything here runs in the I/O thread."""
+    """The host's end of images/builtin/rootfs/lib/kvm/control; everything here runs in the I/O thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

@@ -1,6 +1,6 @@
 """One lane of the guest's shell: four virtio-serial ports on which one command runs after the other.
 
-The other end is images/rootfs/lib/kvm/lane; the protocol is described there.
+The other end is images/builtin/rootfs/lib/kvm/lane; the protocol is described there.
 """
 
 from __future__ import annotations

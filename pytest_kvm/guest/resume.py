@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from pytest_kvm.images.programs import ENTROPY_BYTES
+from pytest_kvm.images.builtin.programs import ENTROPY_BYTES
 
 PORT = "resume"
 # The guest's clock is behind by at most the time that the answer took, so a slow one (the first: nothing has been
@@ -27,7 +27,7 @@ def request() -> tuple[bytes, bytes]:
 
 
 class Resume:
-    """The host's end of the port on which images/programs.py's ``resume`` listens. In the I/O thread."""
+    """The host's end of the port on which images/builtin/programs.py's ``resume`` listens. In the I/O thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

@@ -11,15 +11,15 @@ from pathlib import Path
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.remembering import Remembered
-from pytest_kvm.images.built import is_built
-from pytest_kvm.images.distribution import known_suites, os_release
+from pytest_kvm.images.builtin.built import is_built
+from pytest_kvm.images.builtin.distribution import known_suites, os_release
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.images.fetching.checksum import Checksum
 from pytest_kvm.images.fetching.downloads import Downloads
 from pytest_kvm.images.fetching.source import Source
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.images.published import find_published, published_names
 from pytest_kvm.images.publishers import PUBLISHERS
-from pytest_kvm.images.tiny import tiny_image
 from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.spec.fields import is_path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.result import CompletedCommand
 from pytest_kvm.guest.resume import CLOSE_ENOUGH, TRIES, request
-from pytest_kvm.images.programs import RESUME, programs
+from pytest_kvm.images.builtin.programs import RESUME, programs
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM

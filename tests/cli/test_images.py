@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.cli import main
-from pytest_kvm.images import tiny
+from pytest_kvm.images.builtin import tiny
 from tests.images.disks import make_qcow2
 from tests.images.fetching.servers import Server, file, serving
 
@@ -144,7 +144,7 @@ def built(folder: Path, name: str, suite: str) -> Path:
 
 def test_built_guests(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = (built(tmp_path, f"tiny-trixie-{number}", "trixie") for number in (1, 2))
-    monkeypatch.setattr("pytest_kvm.images.built.cached_directory", lambda *_: new)
+    monkeypatch.setattr("pytest_kvm.images.builtin.built.cached_directory", lambda *_: new)
     lines = [line.split() for line in command("list")[1].splitlines()]
     assert [line[0] for line in lines[1:3]] == ["tiny:trixie", "tiny:trixie"]
     assert [line[-1] for line in lines[1:3]] == ["s", "superseded"]

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_kvm.guest import resume
 from pytest_kvm.guest.resume import Resume
-from pytest_kvm.images.programs import ENTROPY_BYTES
+from pytest_kvm.images.builtin.programs import ENTROPY_BYTES
 
 SIZE = struct.calcsize("=qqii") + ENTROPY_BYTES
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.images.deb import members
-from pytest_kvm.images.initramfs import Initramfs
-from pytest_kvm.images.modules import module_name, select
-from pytest_kvm.images.pool import Pool
-from pytest_kvm.images.programs import _elf
-from pytest_kvm.images.recipe import recipe_for
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin.deb import members
+from pytest_kvm.images.builtin.initramfs import Initramfs
+from pytest_kvm.images.builtin.modules import module_name, select
+from pytest_kvm.images.builtin.pool import Pool
+from pytest_kvm.images.builtin.programs import _elf
+from pytest_kvm.images.builtin.recipe import recipe_for
+from pytest_kvm.images.builtin.tiny import tiny_image
 from tests.guests.cpio import regular_files
 from tests.guests.tools import boot_volume
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin.tiny import tiny_image
 from tests.guests import cirros
 from tests.guests.keeping import kept
 from tests.guests.tools import MissingTool

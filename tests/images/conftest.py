@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from pytest_kvm.images.fetching.source import Source
-from tests.images.fakes import FakeArchive, guest_packages
+from tests.images.builtin.fakes import FakeArchive, guest_packages
 from tests.images.fetching.servers import CHECKSUM, DATA, Server, file, serving
 
 

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from pytest_kvm import VM, Drive, FromFixture, SpecError, VMFactory, VMSpec
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm import VM, Drive
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.machine import library, saving
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.settings import Settings

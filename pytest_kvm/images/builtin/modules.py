@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images import elf
+from pytest_kvm.images.builtin import elf
 
 
 @dataclass(frozen=True, slots=True)

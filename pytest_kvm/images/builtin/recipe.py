@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kvm.images.distribution import Distribution, distribution_for, os_release
+from pytest_kvm.images.builtin.distribution import Distribution, distribution_for, os_release
+from pytest_kvm.images.builtin.packages import Package
+from pytest_kvm.images.builtin.pool import Selection
+from pytest_kvm.images.builtin.rootfs import recipe_digest
 from pytest_kvm.images.keys import Keys
-from pytest_kvm.images.packages import Package
-from pytest_kvm.images.pool import Selection
-from pytest_kvm.images.rootfs import recipe_digest
 
 FORMAT = 1
 """Version of info.json and of the layout of a guest's directory."""

@@ -14,12 +14,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.distribution import Distribution
+from pytest_kvm.images.builtin.distribution import Distribution
+from pytest_kvm.images.builtin.packages import Package, PackageIndex, parse_fields
 from pytest_kvm.images.fetching.checksum import Checksum
 from pytest_kvm.images.fetching.mirror import is_web_address
 from pytest_kvm.images.fetching.patience import Patience
 from pytest_kvm.images.fetching.web import download, read
-from pytest_kvm.images.packages import Package, PackageIndex, parse_fields
 from pytest_kvm.images.progress import Report, download_bar, say_nothing
 
 _RELEASE_LIMIT = 4 * 1024 * 1024  # bytes of an InRelease file, whose size nothing announces

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.apt import AptSource
-from pytest_kvm.images.archive import ArchiveSource
+from pytest_kvm.images.builtin.apt import AptSource
+from pytest_kvm.images.builtin.archive import ArchiveSource
+from pytest_kvm.images.builtin.packages import Package, PackageIndex
+from pytest_kvm.images.builtin.pool import Pool, Selection, Source
+from pytest_kvm.images.builtin.recipe import FORMAT, Recipe
+from pytest_kvm.images.builtin.rootfs import assemble
 from pytest_kvm.images.keys import Keys, obtain_keys
-from pytest_kvm.images.packages import Package, PackageIndex
-from pytest_kvm.images.pool import Pool, Selection, Source
 from pytest_kvm.images.progress import Report
-from pytest_kvm.images.recipe import FORMAT, Recipe
-from pytest_kvm.images.rootfs import assemble
 
 
 class Builder:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images import elf
-from pytest_kvm.images.deb import members
-from pytest_kvm.images.initramfs import Initramfs
+from pytest_kvm.images.builtin import elf
+from pytest_kvm.images.builtin.deb import members
+from pytest_kvm.images.builtin.initramfs import Initramfs
+from pytest_kvm.images.builtin.modules import module_name, select
+from pytest_kvm.images.builtin.programs import programs
 from pytest_kvm.images.keys import Keys
-from pytest_kvm.images.modules import module_name, select
-from pytest_kvm.images.programs import programs
 
 _HERE = Path(__file__).parent
 _BUSYBOX = "usr/bin/busybox"

@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kvm.images.recipe import recipe_for
-from pytest_kvm.images.tiny import cached_directory
+from pytest_kvm.images.builtin.recipe import recipe_for
+from pytest_kvm.images.builtin.tiny import cached_directory
 
 _INFO = "info.json"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.spec.image import Image
 
 QEMU = "qemu-system-x86_64"

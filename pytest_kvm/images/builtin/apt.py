@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.distribution import Distribution
-from pytest_kvm.images.packages import Package, PackageIndex
+from pytest_kvm.images.builtin.distribution import Distribution
+from pytest_kvm.images.builtin.packages import Package, PackageIndex
 from pytest_kvm.images.progress import Report, download_bar, say_nothing
 
 # Read with -c, after the host's own configuration: its proxies, credentials and time limits stay in force,

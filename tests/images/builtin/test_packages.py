@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images.apt import AptSource, choose_archive
-from pytest_kvm.images.distribution import debian, distribution_for, known_suites, ubuntu
-from pytest_kvm.images.packages import PackageIndex, UnknownPackage
+from pytest_kvm.images.builtin.apt import AptSource, choose_archive
+from pytest_kvm.images.builtin.distribution import debian, distribution_for, known_suites, ubuntu
+from pytest_kvm.images.builtin.packages import PackageIndex, UnknownPackage
 
 INDEX = """\
 Package: meta

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
-from pytest_kvm.images.archive import ArchiveSource
-from pytest_kvm.images.distribution import debian, ubuntu
+from pytest_kvm.images.builtin.archive import ArchiveSource
+from pytest_kvm.images.builtin.distribution import debian, ubuntu
 from pytest_kvm.images.fetching.patience import Patience
-from tests.images.fakes import FakeArchive, guest_packages
+from tests.images.builtin.fakes import FakeArchive, guest_packages
 
 
 def _source(archive: FakeArchive, address: str) -> ArchiveSource:
@@ -112,7 +112,7 @@ def test_nothing_there(archive: FakeArchive, address: str) -> None:
 
 
 def test_nobody_there(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_kvm.images.archive._PATIENCE", Patience(pauses=(0.0,)))
+    monkeypatch.setattr("pytest_kvm.images.builtin.archive._PATIENCE", Patience(pauses=(0.0,)))
     with pytest.raises(ImageUnavailable, match=r"cannot be fetched: .*refused"):
         _source(archive, "http://127.0.0.1:1").index("trixie")
 

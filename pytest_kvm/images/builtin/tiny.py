@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.images.builtin.packages import Package
+from pytest_kvm.images.builtin.pool import Pool
+from pytest_kvm.images.builtin.recipe import Recipe, recipe_for
 from pytest_kvm.images.keys import Keys, existing_keys
-from pytest_kvm.images.packages import Package
-from pytest_kvm.images.pool import Pool
 from pytest_kvm.images.progress import Report, say_nothing
-from pytest_kvm.images.recipe import Recipe, recipe_for
 from pytest_kvm.spec.image import Image
 
 _BUILD_LIMIT = 1800.0  # seconds that another process may take for a build before we stop waiting for it
@@ -95,7 +95,7 @@ def _image(recipe: Recipe, directory: Path, keys: Keys) -> Image:
 def _build_alone(cache: Path, recipe: Recipe, *, offline: bool, refresh: bool, report: Report) -> Image:
     import filelock
 
-    from pytest_kvm.images.build import Builder
+    from pytest_kvm.images.builtin.build import Builder
 
     images = cache / "images"
     images.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,12 @@ import filelock
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images import build, recipe
-from pytest_kvm.images.pool import file_sha256
-from pytest_kvm.images.tiny import tiny_image
+from pytest_kvm.images.builtin import build, recipe
+from pytest_kvm.images.builtin.pool import file_sha256
+from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.spec.image import Image
-from tests.images.fakes import FakeArchive, FakePackage, guest_packages
-from tests.images.test_parts import read_cpio
+from tests.images.builtin.fakes import FakeArchive, FakePackage, guest_packages
+from tests.images.builtin.test_parts import read_cpio
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +75,8 @@ def test_second_time(archive: FakeArchive, address: str, cache: Path) -> None:
 def test_finding_imports_nothing_heavy(archive: FakeArchive, address: str, cache: Path) -> None:
     tiny_image(archive=address, keyring=str(archive.keyring))
     code = (
-        "import sys; from pytest_kvm.images import recipe; recipe.os_release = dict;"
-        f"from pytest_kvm.images.tiny import tiny_image; print(tiny_image(archive={address!r}).name);"
+        "import sys; from pytest_kvm.images.builtin import recipe; recipe.os_release = dict;"
+        f"from pytest_kvm.images.builtin.tiny import tiny_image; print(tiny_image(archive={address!r}).name);"
         "heavy = {'paramiko', 'cryptography', 'filelock', 'tqdm', 'requests', 'urllib.request'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pytest_kvm.errors import ImageUnavailable
 from pytest_kvm.files import write_atomically
-from pytest_kvm.images.packages import Package, PackageIndex, UnknownPackage
+from pytest_kvm.images.builtin.packages import Package, PackageIndex, UnknownPackage
 
 
 class Source(Protocol):

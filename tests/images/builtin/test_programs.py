@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.images.programs import programs
+from pytest_kvm.images.builtin.programs import programs
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="they are x86-64 machine code")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import ImageUnavailable
-from pytest_kvm.images import elf
-from pytest_kvm.images.deb import members, merged
-from pytest_kvm.images.initramfs import Initramfs
+from pytest_kvm.images.builtin import elf
+from pytest_kvm.images.builtin.deb import members, merged
+from pytest_kvm.images.builtin.initramfs import Initramfs
+from pytest_kvm.images.builtin.modules import decompress, module_name, read_info, select
 from pytest_kvm.images.keys import existing_keys, make_keys
-from pytest_kvm.images.modules import decompress, module_name, read_info, select
-from tests.images import fakes
+from tests.images.builtin import fakes
 
 
 def read_cpio(data: bytes) -> dict[str, tuple[int, bytes]]:

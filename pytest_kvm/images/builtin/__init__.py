@@ -1,0 +1,1 @@
+"""How is the built-in guest made of a distribution's packages?"""
