@@ -15,6 +15,7 @@
         ├── QMPError         QEMU refused a QMP command
         ├── CommandError     a guest command returned an unexpected status
         ├── ShellLost        the guest's shell went away under a command
+        ├── LoginFailed      the guest did not let a user in at its console
         ├── SSHError         an SSH connection could not be made, or was lost
         ├── GuestPanic       the guest's kernel panicked
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
@@ -131,6 +132,15 @@ class ShellLost(MachineError):
     def __init__(self, message: str, *, command: str = "") -> None:
         super().__init__(message)
         self.command = command
+
+
+class LoginFailed(MachineError):
+    """The guest did not let a user in at its console; ``user`` is who, ``said`` what the guest said (may be empty)."""
+
+    def __init__(self, message: str, *, user: str, said: str = "") -> None:
+        super().__init__(message)
+        self.user = user
+        self.said = said
 
 
 class SSHError(MachineError):

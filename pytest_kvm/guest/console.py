@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,25 +11,17 @@ from typing import Any
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from pytest_kvm import errors
-from pytest_kvm.guest.result import CompletedCommand
+from pytest_kvm.guest.dialogue import ConsoleTimeout
+from pytest_kvm.guest.login import Login, account
+from pytest_kvm.guest.result import Check, Command, CompletedCommand, check_status, script_of
+from pytest_kvm.guest.screen import USUAL_PROMPT
 from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.typed import TypedCommand
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline
 
-# A busybox shell asks a terminal of unknown size where its cursor is, right behind the prompt.
-_CURSOR_QUERY = r"(?:\x1b\[6n)?$"
-# Not what a shell says after a login: "Last login: …".
-LOGIN_PROMPT = r"(?<!Last )[Ll]ogin: ?$"
-PASSWORD_PROMPT = r"[Pp]assword: ?$"
 # Serial lines are programmed, not typed: what pexpect does between a child's echo and our typing is not needed.
 _READ_SIZE = 1 << 16
-
-
-class ConsoleTimeout(errors.ConsoleTimeout, pexpect.TIMEOUT):
-    """The package's ConsoleTimeout, and a TIMEOUT for code that knows pexpect."""
-
-    __module__ = errors.__name__  # reports name the public one
 
 
 class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
@@ -151,39 +141,31 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         )
 
     def login(self, user: str | None = None, password: str | None = None, *, timeout: float = 60.0) -> None:
-        """Log in, unless a shell's prompt is there already; ``user`` and ``password`` default to the image's.
+        """Come to the prompt of a shell that answers, logging in where one has to; the console may be anywhere.
 
-        Raises ConsoleTimeout when there is no prompt in ``timeout`` seconds.
+        ``user`` and ``password`` default to the image's. A shell that is there already is taken as it is, unless
+        ``user`` is given and it is somebody else's: then that one is logged out. Raises LoginFailed when the guest
+        refuses (three times, as typing can go wrong) or wants the password changed, ConsoleTimeout when there is no
+        shell in ``timeout`` seconds.
         """
-        image = self._image
-        deadline = Deadline(timeout)
-        name = user or (image.login if image else None) or "root"
-        secret = password if password is not None else (image.password if image else None)
-        prompt = image.prompt if image else r"[$#] "
-        prompts = [LOGIN_PROMPT, PASSWORD_PROMPT, prompt + _CURSOR_QUERY]
-        # Enter makes a prompt appear again that somebody has read; one that is there already must not get it.
-        seen = self.expect([*prompts, pexpect.TIMEOUT], timeout=0)
-        if seen == len(prompts):
-            self.sendline()
-            seen = self.expect(prompts, timeout=deadline.remaining())
-        while seen != 2:
-            self.sendline(name if seen == 0 else secret or "")
-            seen = self.expect(prompts, timeout=deadline.remaining())
+        who = account(user, password, self._image)
+        Login(self, who, vm=self._vm, prompt=self._prompt, timeout=timeout).perform(self._port.shown())
 
-    def run(self, command: str, *, timeout: float = 60.0) -> CompletedCommand[str]:
-        """Run a command in the shell at whose prompt the console is, and return its status and output.
+    def run(self, command: Command, *, timeout: float = 60.0, check: Check = False) -> CompletedCommand[str]:
+        """Run a command in the POSIX shell at whose prompt the console is, and return its status and output.
 
-        stdout and stderr come as one, in ``stdout``, with whatever the kernel prints meanwhile; vm.run is free of
-        that. Raises ConsoleTimeout.
+        What it changes in the shell (directory, variables) stays, as if it were typed; with ``exit``, ``return`` or
+        ``set -e`` in it, it runs in a subshell, which they end. stdin is the terminal. stdout and stderr come as one,
+        in ``stdout``, with whatever the kernel prints meanwhile; vm.run is free of that. Raises ConsoleTimeout after a
+        Ctrl-C, ShellLost when the console is not in a shell, CommandError for a status that ``check`` does not expect.
         """
         started = time.monotonic()
-        deadline = Deadline(timeout)
-        mark = secrets.token_hex(6)
-        # The quotes keep the echo of what is typed from looking like what is printed.
-        self.sendline(f"echo '{mark}'-begin; {{ {command}\n}}; echo '{mark}'-end $?")
-        self.expect(rf"{mark}-begin\r*\n", timeout=deadline.remaining())
-        self.expect(rf"{mark}-end (\d+)\r*\n", timeout=deadline.remaining())
-        output = re.sub("\r+\n", "\n", str(self.before))
-        match = self.match
-        status = int(match.group(1)) if isinstance(match, re.Match) else -1
-        return CompletedCommand(command, status, output, "", time.monotonic() - started)
+        script = script_of(command)
+        typed = TypedCommand(self, script, vm=self._vm, prompt=self._prompt, timeout=timeout)
+        status, output = typed.run()
+        result = CompletedCommand(script, status, output, "", time.monotonic() - started)
+        return check_status(result, check, name=self._vm, via="console", internet=True)
+
+    @property
+    def _prompt(self) -> str:
+        return self._image.prompt if self._image else USUAL_PROMPT

@@ -142,9 +142,12 @@ class SerialPort:
 
     def tail(self, lines: int = 20) -> str:
         """Return the last lines that the guest printed, read or not."""
+        return "\n".join(line.rstrip() for line in self.shown().splitlines()[-lines:])
+
+    def shown(self) -> str:
+        """Return the end of what the guest printed, read or not, as it came."""
         with self._watch:
-            text = self._tail.decode(errors="backslashreplace")
-        return "\n".join(line.rstrip() for line in text.splitlines()[-lines:])
+            return self._tail.decode(errors="backslashreplace")
 
     @property
     def received(self) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_kvm.errors import MachineError
-from pytest_kvm.guest.console import LOGIN_PROMPT
+from pytest_kvm.guest.screen import shows_login_prompt
 from pytest_kvm.host.memory import available
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
@@ -196,5 +195,4 @@ def _settle(vm: VM) -> None:
     if shell is not None and not vm.watch.wait_for(lambda: shell.ready, deadline):
         raise Impossible("its guest does not serve our shell")
     if image is not None and image.login is not None and serial is not None:
-        prompt = re.compile(LOGIN_PROMPT.encode())
-        vm.watch.wait_for(lambda: bool(prompt.search(serial.since(0))), deadline)
+        vm.watch.wait_for(lambda: shows_login_prompt(serial.since(0)), deadline)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import BootTimeout, CommandError, CommandTimeout
-from pytest_kvm.guest.console import LOGIN_PROMPT
+from pytest_kvm.guest.screen import shows_login_prompt
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.guest.ssh import SSH
@@ -52,7 +52,8 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
                 return
             awaited = "SSH"
         case "login":
-            if machine.watch.wait_for(_shows(machine, re.compile(LOGIN_PROMPT), since), deadline):
+            port = machine.serial
+            if machine.watch.wait_for(lambda: port is not None and shows_login_prompt(port.since(since)), deadline):
                 return
             awaited = "a login prompt on the console"
         case _:
