@@ -15,7 +15,7 @@ from pytest_kvm.guest import login as module
 from pytest_kvm.spec.image import Image
 from tests.guest.terminals import CALLER, KERNEL, LIMIT, STARTING, SYSTEMD, Actor, Line, line, playing
 
-IMAGE = Image(name="image", login="cirros", password="gocubsgo")
+IMAGE = Image("disk", name="image", login="cirros", password="gocubsgo")
 PROMPT = "vm login: "
 FEDORA = "\x1b]0;bob@vm:~\x07\x1b[?2004h\x1b[01;32m[bob@vm ~]\x1b[00m# \x1b[0m"
 
@@ -141,7 +141,7 @@ def test_is_logged_in_already(console: Line, prompt: str) -> None:
 
 
 def test_a_shell_whose_prompt_is_the_images(tmp_path: Path) -> None:
-    image = Image(name="image", login="cirros", password="gocubsgo", prompt=r"^vm> ")
+    image = Image("disk", name="image", login="cirros", password="gocubsgo", prompt=r"^vm> ")
 
     def play(actor: Actor) -> None:
         actor.login("cirros", "gocubsgo")
@@ -440,7 +440,7 @@ def test_nothing_more_comes(console: Line, answers: list[str], awaited: str) -> 
 
 
 def test_a_timeout_says_by_which_prompts_a_shell_is_known(tmp_path: Path) -> None:
-    image = Image(name="image", prompt="vm> ")
+    image = Image("disk", name="image", prompt="vm> ")
     with (
         line(tmp_path, image) as console,
         pytest.raises(ConsoleTimeout, match=r"a shell's prompt is 'vm> ' or '\[\$#\] '"),
