@@ -134,8 +134,8 @@ def in_use(
 
 
 def _names(plan: Plan) -> list[str]:
-    channels = [plan.qmp, *([plan.console] if plan.console else []), *(channel for _, channel in plan.ports)]
-    return [channel.id.removeprefix("shell-") for channel in channels]
+    channels = [plan.qmp, plan.console, plan.agent, *(channel for _, channel in plan.ports)]
+    return [channel.id.removeprefix("shell-") for channel in channels if channel is not None]
 
 
 def _inherited(plan: Plan) -> list[int]:
@@ -152,6 +152,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         qmp=filled(plan.qmp),
         console=filled(plan.console) if plan.console else None,
         ports=[(name, filled(channel)) for name, channel in plan.ports],
+        agent=filled(plan.agent) if plan.agent else None,
     )
 
 

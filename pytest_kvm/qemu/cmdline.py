@@ -14,6 +14,9 @@ from pytest_kvm.spec.size import parse_memory
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
+# A bus of its own: the shell may need every port of its bus, and plugs them in an order that clones have to repeat.
+AGENT_BUS = "agent0"
+AGENT_PORT = "org.qemu.guest_agent.0"
 # A saved machine is only loaded into one whose RAM has the same name.
 RAM = "ram"
 ROOT_PORTS = 4
@@ -58,6 +61,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from _boot(plan)
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)
+    yield from _agent(plan, kind)
     for number, nic in enumerate(plan.nics):
         yield from _nic(nic, number, plan, kind)
     yield from drive_arguments(plan)
@@ -129,16 +133,26 @@ def _extras(plan: Plan, kind: str, binary: QEMUBinary) -> Iterator[str]:
 def _ports(plan: Plan, kind: str) -> Iterator[str]:
     if not plan.ports:
         return
-    bus = "virtio-serial-device" if kind == "microvm" else "virtio-serial-pci"
-    yield from ("-device", option(bus, {"id": SHELL_BUS, "max_ports": MAX_PORTS}))
+    yield from ("-device", option(_serial_bus(kind), {"id": SHELL_BUS, "max_ports": MAX_PORTS}))
     for name, channel in plan.ports:
         yield from _chardev(channel)
         yield from ("-device", option("virtserialport", port_settings(name, channel.id)))
 
 
-def port_settings(name: str, chardev: str) -> dict[str, str]:
-    """Return the properties of a virtserialport on the shell's bus; its id is its chardev's."""
-    return {"id": f"port-{chardev}", "bus": f"{SHELL_BUS}.0", "chardev": chardev, "name": name}
+def _agent(plan: Plan, kind: str) -> Iterator[str]:
+    if plan.agent is not None:
+        yield from ("-device", option(_serial_bus(kind), {"id": AGENT_BUS}))
+        yield from _chardev(plan.agent)
+        yield from ("-device", option("virtserialport", port_settings(AGENT_PORT, plan.agent.id, AGENT_BUS)))
+
+
+def _serial_bus(kind: str) -> str:
+    return "virtio-serial-device" if kind == "microvm" else "virtio-serial-pci"
+
+
+def port_settings(name: str, chardev: str, bus: str = SHELL_BUS) -> dict[str, str]:
+    """Return the properties of a virtserialport on a bus; its id is ``port-`` and its chardev's."""
+    return {"id": f"port-{chardev}", "bus": f"{bus}.0", "chardev": chardev, "name": name}
 
 
 def _boots_from_network(boot: str | None) -> bool:

@@ -82,7 +82,8 @@ class Ram:
 class Plan:
     """Everything that the command line says.
 
-    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev. ``ram`` None leaves
+    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell;
+    ``agent`` is the guest agent's. ``ram`` None leaves
     the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state of another one, which may
     come through a descriptor that is ``inherited``.
     """
@@ -97,6 +98,7 @@ class Plan:
     drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
     nics: Sequence[PlannedNic] = ()
     ports: Sequence[tuple[str, Channel]] = ()
+    agent: Channel | None = None
     extras: Sequence[str] = ()
     ram: Ram | None = None
     incoming: bool = False

@@ -109,6 +109,17 @@ def test_microvm_has_its_devices_on_mmio() -> None:
     ]
 
 
+@pytest.mark.parametrize(("machine", "bus"), [("q35", "virtio-serial-pci"), ("microvm", "virtio-serial-device")])
+def test_the_guest_agent_has_a_bus_of_its_own(machine: str, bus: str) -> None:
+    port = "virtserialport,id=port-agent,bus=agent0.0,chardev=agent,name=org.qemu.guest_agent.0"
+    spec = VMSpec(machine=machine, nics=[])
+    alone = words(f"-device {bus},id=agent0", "-chardev socket,id=agent,fd=13,server=on,wait=on", f"-device {port}")
+    assert tail(plan(spec, agent=Channel("agent", 13))) == alone
+    beside = tail(plan(spec, agent=Channel("agent", 13), ports=[("p", Channel("shell-p", 12))]))
+    assert beside[-len(alone) :] == alone
+    assert beside[:2] == words(f"-device {bus},id=shell0,max_ports=31")
+
+
 def test_none_has_qmp_only() -> None:
     spec = VMSpec(image=None, machine="none", args=["-S"])
     assert build(plan(spec), binary()) == words(HEAD, "-machine none -accel tcg", QMP, "-S")
