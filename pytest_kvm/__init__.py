@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_kvm.errors import (
         AcceleratorUnavailable,
+        AgentError,
         BootTimeout,
         CommandError,
         CommandTimeout,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VM",
     "AcceleratorUnavailable",
+    "AgentError",
     "BootTimeout",
     "CommandError",
     "CommandTimeout",

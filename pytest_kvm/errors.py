@@ -17,6 +17,7 @@
         ├── ShellLost        the guest's shell went away under a command
         ├── LoginFailed      the guest did not let a user in at its console
         ├── SSHError         an SSH connection could not be made, or was lost
+        ├── AgentError       the guest agent refused a command, or went away under it
         ├── GuestPanic       the guest's kernel panicked
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
         │   ├── BootTimeout
@@ -145,6 +146,18 @@ class LoginFailed(MachineError):
 
 class SSHError(MachineError):
     """An SSH connection could not be made, or was lost."""
+
+
+class AgentError(MachineError):
+    """The QEMU guest agent refused a command, or went away under it.
+
+    ``error_class`` is QEMU's, such as ``GenericError`` or ``CommandNotFound``; "" when there was no answer.
+    """
+
+    def __init__(self, message: str, *, command: str, error_class: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        self.error_class = error_class
 
 
 class WaitTimeout(MachineError, TimeoutError):
