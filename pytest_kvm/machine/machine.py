@@ -13,8 +13,10 @@ from pytest_kvm.errors import (
     GuestPanic,
     KVMError,
     QEMUExited,
+    SpecError,
     TeardownError,
 )
+from pytest_kvm.guest.agent import Agent
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.guest.ssh import SSH
@@ -67,6 +69,7 @@ class Machine:
         self._command: list[str] = []
         self._forwards: Forwards | None = None
         self._ssh: SSH | None = None
+        self._agent: Agent | None = None
         self.shell: Shell | None = None
         self.serial: SerialPort | None = None
         # They end with the machine: snapshots of it, and the template that its disks are overlays on.
@@ -104,6 +107,19 @@ class Machine:
         if self._run is None:
             raise self._off_error()
         return self._run.qmp
+
+    @property
+    def agent(self) -> Agent:
+        """The QEMU guest agent; raises SpecError when the image has none, QEMUExited when the machine is off."""
+        if self._plan.agent is None:
+            raise SpecError(
+                f"VM {self.name!r}: image {self._label!r} is not said to run the QEMU guest agent; "
+                "declare one that does, with agent=True",
+                keyword="image",
+            )
+        if self._agent is None:
+            raise self._off_error()
+        return self._agent
 
     @property
     def command(self) -> list[str]:
@@ -166,7 +182,15 @@ class Machine:
     def _attach(self, connections: Mapping[str, socket.socket]) -> None:
         if self.serial is not None:
             self.serial.attach(connections["console"])
-        ports = {name: connection for name, connection in connections.items() if name != "console"}
+        if self._plan.agent is not None:
+            self._agent = Agent(
+                name=self.name,
+                connection=connections["agent"],
+                io=self._io,
+                watch=self.watch,
+                internet=self.internet,
+            )
+        ports = {name: connection for name, connection in connections.items() if name not in ("console", "agent")}
         if ports:
             self.shell = Shell(
                 name=self.name,
@@ -181,6 +205,8 @@ class Machine:
     # What QEMU tells. In the I/O thread.
 
     def _on_event(self, event: Event) -> None:
+        if self._agent is not None:
+            self._agent.heed(event)
         if event["event"] == "RESET" and self.shell is not None:
             self.shell.lose("the machine was reset")
         elif event["event"] == "GUEST_PANICKED":
@@ -195,6 +221,8 @@ class Machine:
         self._drain_console()
         if self.shell is not None:
             self.shell.lose("the machine went off")
+        if self._agent is not None:
+            self._agent.end()
         self.watch.fail(lambda: self._exited(process))
 
     def _panicked(self) -> GuestPanic:
@@ -227,7 +255,9 @@ class Machine:
                 stack.callback(self._ssh.close)
             if self.shell is not None:
                 stack.callback(self.shell.close)
-            self._ssh = self.shell = None
+            if self._agent is not None:
+                stack.callback(self._agent.close)
+            self._ssh = self.shell = self._agent = None
 
     def close(self) -> None:
         """End the machine, whatever state it is in: called by the fixture, harmless when called again.

@@ -78,6 +78,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
             keyword="append",
         )
     shell = image is not None and image.shell and kind != "none"
+    agent = image is not None and image.agent and kind != "none"
     forwards = [parse_hostfwd(value) for value in spec.hostfwd]
     return Plan(
         spec=spec,
@@ -89,6 +90,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
         append=append,
         nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
+        agent=Channel("agent", _NOT_YET) if agent else None,
         extras=tuple(spec.extras or ()),
         ram=Ram() if has_backend(spec) else None,
     )

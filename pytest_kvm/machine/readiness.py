@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import BootTimeout, CommandError, CommandTimeout
+from pytest_kvm.guest.agent import Agent
 from pytest_kvm.guest.screen import shows_login_prompt
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
@@ -33,6 +34,11 @@ class Bootable(Protocol):
         """SSH to the guest."""
         ...
 
+    @property
+    def agent(self) -> Agent:
+        """The guest agent."""
+        ...
+
 
 def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: int = 0) -> None:
     """Wait until the machine is ready; ``since`` is the console output, in bytes, to leave out of account.
@@ -51,6 +57,10 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
             if machine.ssh.ready(deadline):
                 return
             awaited = "SSH"
+        case "agent":
+            if machine.agent.wait(deadline):
+                return
+            awaited = "its guest agent"
         case "login":
             port = machine.serial
             if machine.watch.wait_for(lambda: port is not None and shows_login_prompt(port.since(since)), deadline):

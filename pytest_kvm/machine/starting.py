@@ -155,8 +155,9 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
         repair(vm, deadline)
     for command in vm._image.resume if vm._image is not None else ():
         vm.run(command.replace("{now}", f"{time.time():.6f}"), timeout=deadline.remaining())
-    if vm._ready == "ssh" and not needs_repair(vm):  # otherwise a command has run over SSH
-        wait_ready(vm, "ssh", deadline)
+    # Otherwise a command has run that way.
+    if vm._ready in ("ssh", "agent") and not needs_repair(vm):
+        wait_ready(vm, vm._ready, deadline)
 
 
 def _plug(vm: VM, drives: Sequence[PlannedDrive], deadline: Deadline) -> None:

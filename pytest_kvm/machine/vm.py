@@ -114,8 +114,11 @@ class VM(Machine, Runner):
             return self.shell
         if self._image is not None and self._image.ssh_user is not None:
             return self.ssh
+        if self._plan.agent is not None:
+            return self.agent
         raise SpecError(
-            f"VM {self.name!r}: image {self._label!r} offers neither our shell nor SSH; use vm.console",
+            f"VM {self.name!r}: image {self._label!r} offers neither our shell nor SSH nor the guest agent; "
+            "use vm.console",
             keyword="image",
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import BootTimeout
+from pytest_kvm.guest.agent import Agent
 from pytest_kvm.guest.serial import SerialPort
 from pytest_kvm.guest.shell import Shell
 from pytest_kvm.guest.ssh import SSH
@@ -26,6 +27,10 @@ class Machine:
 
     @property
     def ssh(self) -> SSH:
+        raise NotImplementedError
+
+    @property
+    def agent(self) -> Agent:
         raise NotImplementedError
 
 
