@@ -94,7 +94,7 @@ def test_every_file_keeps_to_the_order() -> None:
         ("pytest_kvm.errors", "from pytest_kvm.waiting import Deadline", False),
         ("pytest_kvm.plugin.hooks", "import pytest\nfrom pytest_kvm.cli import main", False),
         ("pytest_kvm.host.accel", "from pytest_kvm.images.builtin.tiny import tiny_image", True),
-        ("pytest_kvm.host.accel", "import pytest_kvm.guest.shell", True),
+        ("pytest_kvm.host.accel", "import pytest_kvm.guest.shell.shell", True),
         ("pytest_kvm.host.accel", "from pytest_kvm import guest", True),
         ("pytest_kvm.host.accel", "from pytest_kvm import Drive", True),
         ("pytest_kvm.host.accel", "import pytest_kvm", True),

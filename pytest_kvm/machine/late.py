@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_kvm.errors import QMPError
-from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.machine.run import LOCK, in_use
 from pytest_kvm.qemu.blocks import device, node
 from pytest_kvm.qemu.cmdline import ROOT_PORTS

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_kvm.errors import MachineError
-from pytest_kvm.guest.screen import shows_login_prompt
+from pytest_kvm.guest.console.screen import shows_login_prompt
 from pytest_kvm.host.memory import available
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.readiness import wait_ready, wait_settled

@@ -16,9 +16,9 @@ from pytest_kvm.errors import (
     SpecError,
     TeardownError,
 )
-from pytest_kvm.guest.agent import Agent
-from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.agent.agent import Agent
+from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh import SSH
 from pytest_kvm.host.rundir import remove_run_dir
 from pytest_kvm.machine.forwards import Forwards

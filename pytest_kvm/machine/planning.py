@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
-from pytest_kvm.guest.shell import PREFIX, first_ports
+from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
 from pytest_kvm.qemu.plan import IMAGE_DISK, SEED_DISK, Channel, Plan, Ram, has_backend, machine_kind, plan_nics
 from pytest_kvm.spec.drive import Drive

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import BootTimeout, CommandError, CommandTimeout
-from pytest_kvm.guest.agent import Agent
-from pytest_kvm.guest.screen import shows_login_prompt
-from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.agent.agent import Agent
+from pytest_kvm.guest.console.screen import shows_login_prompt
+from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh import SSH
 from pytest_kvm.waiting import Deadline, Watch
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.result import CompletedCommand
-from pytest_kvm.guest.resume import CLOSE_ENOUGH, TRIES, request
+from pytest_kvm.guest.shell.resume import CLOSE_ENOUGH, TRIES, request
 from pytest_kvm.images.builtin.programs import RESUME, programs
 
 if TYPE_CHECKING:

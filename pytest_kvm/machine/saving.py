@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.files import copy_sparse
-from pytest_kvm.guest.lane import SavedLane
-from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.images.qemu_img import create_overlay
 from pytest_kvm.machine.disks import EMPTY
 from pytest_kvm.machine.state import DEVICES, LOG, RAM, TRANSCRIPT, Guest, write

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import BootTimeout, MachineError, QEMUExited, QMPError, WaitTimeout
 from pytest_kvm.files import opened
-from pytest_kvm.guest.lane import SavedLane
+from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine import late
 from pytest_kvm.machine.disks import prepare
 from pytest_kvm.machine.planning import shell_ports

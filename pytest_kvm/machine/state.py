@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.files import opened, write_atomically
-from pytest_kvm.guest.lane import SavedLane
+from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.ram import RamFile
 

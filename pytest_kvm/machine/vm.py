@@ -29,8 +29,8 @@ from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
-    from pytest_kvm.guest.console import Console
-    from pytest_kvm.guest.popen import GuestProcess
+    from pytest_kvm.guest.console.console import Console
+    from pytest_kvm.guest.shell.popen import GuestProcess
 
 
 class VM(Machine, Runner):
@@ -63,7 +63,7 @@ class VM(Machine, Runner):
     @property
     def console(self) -> Console:
         """The serial console; raises SpecError when the machine has none."""
-        from pytest_kvm.guest.console import Console
+        from pytest_kvm.guest.console.console import Console
 
         if self.serial is None:
             raise SpecError(f"VM {self.name!r} (machine={self.spec.machine!r}) has no console", keyword="machine")

@@ -11,7 +11,7 @@ from pytest_kvm.images import builtin
 from pytest_kvm.images.builtin.initramfs import Initramfs
 from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.spec.image import Image
-from tests.guest.agents import program
+from tests.guest.agent.agents import program
 
 # As udev and systemd would: it is started when its port is there, and again when it has ended.
 START = """#!/bin/sh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_kvm.guest.lane import SavedLane
+from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine.state import DEVICES, LOG, RAM, TRANSCRIPT, Guest, write
 
 GUEST = Guest(

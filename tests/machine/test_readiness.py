@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import BootTimeout
-from pytest_kvm.guest.agent import Agent
-from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.guest.shell import Shell
+from pytest_kvm.guest.agent.agent import Agent
+from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh import SSH
 from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.waiting import Deadline, Watch
-from tests.guest.terminals import KERNEL, SYSTEMD, line
+from tests.guest.console.terminals import KERNEL, SYSTEMD, line
 
 
 @dataclass

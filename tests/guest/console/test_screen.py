@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from pytest_kvm.guest.screen import Screen, Sight, interrupted, shell_prompt, shows_login_prompt
-from tests.guest.terminals import CALLER, KERNEL, STARTING, SYSTEMD, WAITING
+from pytest_kvm.guest.console.screen import Screen, Sight, interrupted, shell_prompt, shows_login_prompt
+from tests.guest.console.terminals import CALLER, KERNEL, STARTING, SYSTEMD, WAITING
 
 NOISES = [KERNEL, CALLER, SYSTEMD, STARTING, WAITING]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm import AgentError, CommandError, CommandTimeout, WaitTimeout
-from pytest_kvm.guest.agent import Agent
+from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline
-from tests.guest.agents import FORBIDDEN, Host
+from tests.guest.agent.agents import FORBIDDEN, Host
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import LoginFailed
-from pytest_kvm.guest.dialogue import ConsoleTimeout, Dialogue
-from pytest_kvm.guest.screen import USUAL_PROMPT, Sight, shell_prompt
+from pytest_kvm.guest.console.dialogue import ConsoleTimeout, Dialogue
+from pytest_kvm.guest.console.screen import USUAL_PROMPT, Sight, shell_prompt
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
-    from pytest_kvm.guest.console import Console
+    from pytest_kvm.guest.console.console import Console
 
 _ATTEMPTS = 3
 # bash wants to be told twice when jobs are stopped; the rest is for a shell in a shell.

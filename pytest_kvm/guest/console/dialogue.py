@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pexpect
 
 from pytest_kvm import errors
-from pytest_kvm.guest.screen import Screen, Sight
+from pytest_kvm.guest.console.screen import Screen, Sight
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
-    from pytest_kvm.guest.console import Console
+    from pytest_kvm.guest.console.console import Console
 
 _READ_SIZE = 1 << 16
 # Where an answer is looked for: it may have many messages of the kernel in the middle of it.

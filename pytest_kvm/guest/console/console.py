@@ -11,12 +11,12 @@ from typing import Any
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from pytest_kvm.guest.dialogue import ConsoleTimeout
-from pytest_kvm.guest.login import Login, account
+from pytest_kvm.guest.console.dialogue import ConsoleTimeout
+from pytest_kvm.guest.console.login import Login, account
+from pytest_kvm.guest.console.screen import USUAL_PROMPT
+from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.console.typed import TypedCommand
 from pytest_kvm.guest.result import Check, Command, CompletedCommand, check_status, script_of
-from pytest_kvm.guest.screen import USUAL_PROMPT
-from pytest_kvm.guest.serial import SerialPort
-from pytest_kvm.guest.typed import TypedCommand
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline
 

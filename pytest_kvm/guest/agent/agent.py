@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_kvm.errors import AgentError, MachineError, QEMUExited, WaitTimeout
-from pytest_kvm.guest.agentport import SILENT, AgentPort
+from pytest_kvm.guest.agent.port import SILENT, AgentPort
 from pytest_kvm.guest.result import shorten
 from pytest_kvm.guest.runner import DEFAULT_TIMEOUT, Ended, Runner
 from pytest_kvm.qemu.cmdline import AGENT_PORT

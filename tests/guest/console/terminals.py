@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pytest_kvm.guest.console import Console
-from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.console.console import Console
+from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline, Watch

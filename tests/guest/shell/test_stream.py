@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pytest_kvm.errors import QEMUExited
-from pytest_kvm.guest.stream import Stream
+from pytest_kvm.guest.shell.stream import Stream
 from pytest_kvm.waiting import Watch
 
 END = b"end-abc\n"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_kvm.guest import resume
-from pytest_kvm.guest.resume import Resume
+from pytest_kvm.guest.shell import resume
+from pytest_kvm.guest.shell.resume import Resume
 from pytest_kvm.images.builtin.programs import ENTROPY_BYTES
 
 SIZE = struct.calcsize("=qqii") + ENTROPY_BYTES

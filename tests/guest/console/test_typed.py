@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import CommandError, ConsoleTimeout, ShellLost
-from pytest_kvm.guest import dialogue
-from pytest_kvm.guest import typed as module
-from pytest_kvm.guest.console import Console
-from pytest_kvm.guest.typed import lines_of
-from tests.guest.terminals import KERNEL, LIMIT, SYSTEMD, Actor, line, playing, shell_on_terminal
+from pytest_kvm.guest.console import dialogue
+from pytest_kvm.guest.console import typed as module
+from pytest_kvm.guest.console.console import Console
+from pytest_kvm.guest.console.typed import lines_of
+from tests.guest.console.terminals import KERNEL, LIMIT, SYSTEMD, Actor, line, playing, shell_on_terminal
 
 SHELLS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],

@@ -8,13 +8,13 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kvm.errors import ShellLost
-from pytest_kvm.guest.dialogue import ConsoleTimeout, Dialogue
+from pytest_kvm.guest.console.dialogue import ConsoleTimeout, Dialogue
+from pytest_kvm.guest.console.screen import NOISE, Sight, broken, interrupted, shell_prompt, without_noise
 from pytest_kvm.guest.result import shorten
-from pytest_kvm.guest.screen import NOISE, Sight, broken, interrupted, shell_prompt, without_noise
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
-    from pytest_kvm.guest.console import Console
+    from pytest_kvm.guest.console.console import Console
 
 # busybox drops what a line has beyond FEATURE_EDITING_MAX_LEN (512 where it is built small), the kernel what it has
 # beyond 4095 bytes (drivers/tty/n_tty.c).

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from pytest_kvm.errors import QEMUExited
-from pytest_kvm.guest import serial as module
-from pytest_kvm.guest.serial import SerialPort
+from pytest_kvm.guest.console import serial as module
+from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline, Watch
 

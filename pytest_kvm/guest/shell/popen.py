@@ -7,8 +7,8 @@ import signal
 from typing import IO, TYPE_CHECKING, Any
 
 from pytest_kvm.errors import CommandTimeout
-from pytest_kvm.guest.lane import Job
 from pytest_kvm.guest.result import decoded, shorten
+from pytest_kvm.guest.shell.lane import Job
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from pytest_kvm.guest.shell import Shell
+    from pytest_kvm.guest.shell.shell import Shell
 
 
 class GuestProcess:

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, closing
 import pytest
 
 from pytest_kvm import AgentError, CommandTimeout, QEMUExited, WaitTimeout
-from pytest_kvm.guest import agent as agent_module
-from pytest_kvm.guest.agent import Agent
+from pytest_kvm.guest.agent import agent as agent_module
+from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline, Watch
-from tests.guest.agents import Part, Played, played
+from tests.guest.agent.agents import Part, Played, played
 
 Play = Callable[[Part], AbstractContextManager[Agent]]
 

@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kvm.guest.stream import Stream
+from pytest_kvm.guest.shell.stream import Stream
 from pytest_kvm.qemu.sockets import connect
 from pytest_kvm.waiting import Watch
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, ShellLost
-from pytest_kvm.guest.control import Control
-from pytest_kvm.guest.lane import PORTS, Job, Lane, SavedLane
-from pytest_kvm.guest.popen import GuestProcess
 from pytest_kvm.guest.result import Command, script_of, shorten
-from pytest_kvm.guest.resume import PORT as RESUME
-from pytest_kvm.guest.resume import Resume
 from pytest_kvm.guest.runner import Ended, Runner
+from pytest_kvm.guest.shell.control import Control
+from pytest_kvm.guest.shell.lane import PORTS, Job, Lane, SavedLane
+from pytest_kvm.guest.shell.popen import GuestProcess
+from pytest_kvm.guest.shell.resume import PORT as RESUME
+from pytest_kvm.guest.shell.resume import Resume
 from pytest_kvm.qemu.cmdline import MAX_PORTS, port_settings
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.qmp import QMP

@@ -11,9 +11,9 @@ import pexpect
 import pytest
 
 from pytest_kvm.errors import ConsoleTimeout, GuestPanic, LoginFailed
-from pytest_kvm.guest import login as module
+from pytest_kvm.guest.console import login as module
 from pytest_kvm.spec.image import Image
-from tests.guest.terminals import CALLER, KERNEL, LIMIT, STARTING, SYSTEMD, Actor, Line, line, playing
+from tests.guest.console.terminals import CALLER, KERNEL, LIMIT, STARTING, SYSTEMD, Actor, Line, line, playing
 
 IMAGE = Image("disk", name="image", login="cirros", password="gocubsgo")
 PROMPT = "vm login: "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_kvm.guest.agent import Agent
+from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.sockets import connect
 from pytest_kvm.waiting import Watch

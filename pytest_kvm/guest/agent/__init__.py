@@ -1,0 +1,1 @@
+"""How is the QEMU guest agent spoken to?"""

@@ -1,0 +1,1 @@
+"""How do commands run over our own virtio-serial ports?"""
