@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         SpecError,
         SSHError,
         TeardownError,
+        TransferError,
         WaitTimeout,
     )
     from pytest_kvm.guest.result import CompletedCommand
@@ -75,6 +76,7 @@ __all__ = [
     "Snapshot",
     "SpecError",
     "TeardownError",
+    "TransferError",
     "VMFactory",
     "VMSpec",
     "WaitTimeout",

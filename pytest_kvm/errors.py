@@ -18,6 +18,7 @@
         ├── LoginFailed      the guest did not let a user in at its console
         ├── SSHError         an SSH connection could not be made, or was lost
         ├── AgentError       the guest agent refused a command, or went away under it
+        ├── TransferError    the guest did not take, or give, a file
         ├── GuestPanic       the guest's kernel panicked
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
         │   ├── BootTimeout
@@ -158,6 +159,15 @@ class AgentError(MachineError):
         super().__init__(message)
         self.command = command
         self.error_class = error_class
+
+
+class TransferError(MachineError):
+    """The guest did not take, or give, a file; ``stderr`` is what it said, ``remote`` the path there."""
+
+    def __init__(self, message: str, *, remote: str, stderr: str) -> None:
+        super().__init__(message)
+        self.remote = remote
+        self.stderr = stderr
 
 
 class WaitTimeout(MachineError, TimeoutError):

@@ -19,7 +19,7 @@ from pytest_kvm.errors import (
 from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
-from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import remove_run_dir
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
@@ -207,8 +207,11 @@ class Machine:
     def _on_event(self, event: Event) -> None:
         if self._agent is not None:
             self._agent.heed(event)
-        if event["event"] == "RESET" and self.shell is not None:
-            self.shell.lose("the machine was reset")
+        if event["event"] == "RESET":
+            if self.shell is not None:
+                self.shell.lose("the machine was reset")
+            if self._ssh is not None:
+                self._ssh.lose("the machine was reset")
         elif event["event"] == "GUEST_PANICKED":
             self._drain_console()
             self.watch.fail(self._panicked)

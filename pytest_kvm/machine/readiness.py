@@ -11,7 +11,7 @@ from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.screen import shows_login_prompt
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
-from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
 
     Raises BootTimeout with the console's last lines, or the machine's failure.
     """
+    last_try = None
     match ready:
         case "none":
             return
@@ -54,7 +55,8 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
                 return
             awaited = "its shell"
         case "ssh":
-            if machine.ssh.ready(deadline):
+            last_try = machine.ssh.ready(deadline)
+            if last_try is None:
                 return
             awaited = "SSH"
         case "agent":
@@ -76,6 +78,7 @@ def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: in
     raise BootTimeout(
         f"VM {machine.name!r} did not become ready within {timeout:g} s "
         f"(waiting for {awaited}; accel={machine.accel}). "
+        + (f"Last try: {last_try}. " if last_try is not None else "")
         + (f"Console is at:\n{console}" if console.strip() else "The console shows nothing."),
         timeout=timeout,
     )

@@ -155,8 +155,8 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
         repair(vm, deadline)
     for command in vm._image.resume if vm._image is not None else ():
         vm.run(command.replace("{now}", f"{time.time():.6f}"), timeout=deadline.remaining())
-    # Otherwise a command has run that way.
-    if vm._ready in ("ssh", "agent") and not needs_repair(vm):
+    # Where something had to be set right, a command has run over SSH.
+    if vm._ready == "agent" or (vm._ready == "ssh" and not needs_repair(vm)):
         wait_ready(vm, vm._ready, deadline)
 
 

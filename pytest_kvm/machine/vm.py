@@ -14,8 +14,8 @@ from pytest_kvm.errors import (
 )
 from pytest_kvm.guest.result import Command
 from pytest_kvm.guest.runner import Ended, Runner
-from pytest_kvm.guest.ssh import PORT as SSH_PORT
-from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
+from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled

@@ -95,7 +95,7 @@ CHECKS: dict[str, Check] = {
     "prompt": _prompt,
     "ssh_user": optional(_user),
     "ssh_key": optional(path),
-    "ssh_host_key": optional(text("a public key such as 'ssh-ed25519 AAAA…'", r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+.*")),
+    "ssh_host_key": optional(text("a public key such as 'ssh-ed25519 AAAA…'", r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+(?s:.*)")),
     "sudo": boolean,
     "shell": boolean,
     "agent": boolean,

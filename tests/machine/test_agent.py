@@ -224,9 +224,9 @@ def test_an_image_without_it(shared: VM, vm_factory: VMFactory) -> None:
     reason = "is not said to run the QEMU guest agent; declare one that does, with agent=True"
     with pytest.raises(SpecError) as failure:
         shared.agent  # noqa: B018
-    assert str(failure.value) == f"VM 'shared': image 'tiny:trixie' {reason}"
+    assert str(failure.value) == f"VM 'shared': image {tiny_image().label!r} {reason}"
     with pytest.raises(SpecError) as failure:
         vm_factory(ready="agent")
     assert str(failure.value) == (
-        "vm(ready='agent'): image 'tiny:trixie' does not offer the QEMU guest agent, as far as is known"
+        f"vm(ready='agent'): image {tiny_image().label!r} does not offer the QEMU guest agent, as far as is known"
     )

@@ -52,9 +52,9 @@ def test_reboot_and_reset(vm: VM) -> None:
     with pytest.raises(ShellLost, match="the machine was reset"):
         vm.run("touch /tmp/here; reboot -f; sleep 60")
     assert vm.run("ls /tmp/here", check=1).stdout == ""  # it waited until the guest was up again
-    vm.run("touch /tmp/here")
+    vm.ssh.run("touch /tmp/here")
     vm.reboot()
-    assert vm.run("ls /tmp/here", check=1).stdout == ""
+    assert vm.ssh.run("ls /tmp/here", check=1).stdout == ""
     vm.pause()
     vm.reset(wait=False)
     assert vm.forwarded(8080) == port

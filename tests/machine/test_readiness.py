@@ -11,7 +11,7 @@ from pytest_kvm.errors import BootTimeout
 from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
-from pytest_kvm.guest.ssh import SSH
+from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.machine.readiness import wait_ready
 from pytest_kvm.waiting import Deadline, Watch
 from tests.guest.console.terminals import KERNEL, SYSTEMD, line

@@ -1,0 +1,1 @@
+"""How do we get into the guest by SSH, and files in and out?"""
