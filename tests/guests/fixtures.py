@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pytest_kvm.images.builtin.tiny import tiny_image
-from tests.guests import cirros
+from tests.guests import cirros, debian
 from tests.guests.keeping import kept
 from tests.guests.tools import MissingTool
 
@@ -21,5 +22,16 @@ def cirros_disk() -> Path:
     sources = [_HERE / "cirros.py", _HERE / "cpio.py", _HERE / "tools.py", cirros.ROOTFS]
     try:
         return kept("cirros", cirros.make_cirros, sources, made_from=str(tiny.initrd))
+    except MissingTool as error:
+        pytest.fail(f"{error} (tox installs it)")
+
+
+@pytest.fixture(scope="session")
+def debian_disk() -> Path:
+    """A disk image of Debian with cloud-init; only root can make it."""
+    if os.geteuid() != 0:
+        pytest.skip("making a disk image of Debian takes root")
+    try:
+        return kept("debian", debian.make_debian, [_HERE / "debian.py", _HERE / "tools.py"])
     except MissingTool as error:
         pytest.fail(f"{error} (tox installs it)")

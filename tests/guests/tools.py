@@ -37,16 +37,16 @@ def run(package: str, *command: str | Path) -> None:
         raise RuntimeError(f"{error}\n{error.stdout.decode(errors='replace')}") from None
 
 
-def boot_volume(path: Path, files: Mapping[str, Path], configuration: str) -> None:
+def boot_volume(path: Path, files: Mapping[str, Path], configuration: str, *, hidden: int = 0) -> None:
     """Make a FAT file system that boots: ``files`` by their names in it, ``configuration`` for syslinux.
 
-    A disk with nothing but it is bootable, and so is an active partition with it.
+    A disk with nothing but it is bootable, and so is an active partition with it, which has ``hidden`` sectors before.
     """
     size = sum(file.stat().st_size for file in files.values()) + 2 * MIB
     settings = path.with_suffix(".cfg")
     settings.write_text(configuration)
     path.unlink(missing_ok=True)
-    run("dosfstools", "mkfs.fat", "-C", "-F", "16", "-n", "BOOT", path, str(-(-size // MIB) * 1024))
+    run("dosfstools", "mkfs.fat", "-C", "-F", "16", "-h", str(hidden), "-n", "BOOT", path, str(-(-size // MIB) * 1024))
     for name, file in {**files, "syslinux.cfg": settings}.items():
         run("mtools", "mcopy", "-i", path, file, f"::{name}")
     run("syslinux", "syslinux", "--install", path)

@@ -192,9 +192,9 @@ def test_a_guest_that_does_not_let_us_in(shared: VM, monkeypatch: pytest.MonkeyP
     with closing(other_login(shared, Image("disk", name="stranger", ssh_user="root", password="wrong"))) as ssh:
         monkeypatch.setattr(shared, "_ssh", ssh)
         with pytest.raises(BootTimeout) as caught:
-            wait_ready(shared, "ssh", Deadline(1.5))
+            wait_ready(shared, "ssh", Deadline(1))
     assert str(caught.value).startswith(
-        f"VM 'shared' did not become ready within 1.5 s (waiting for SSH; accel={shared.accel}). Last try: "
+        f"VM 'shared' did not become ready within 1 s (waiting for SSH; accel={shared.accel}). Last try: "
         "SSH login as 'root': the server refuses the password"
     )
 
@@ -207,6 +207,19 @@ def test_what_does_not_end_in_time_is_killed(shared: VM) -> None:
     with pytest.raises(CommandTimeout, match="and was killed"):
         shared.ssh.run("sleep 4242; :", timeout=0.5)
     assert "sleep 4242" not in shared.run("ps").stdout
+
+
+def test_a_guest_that_sleeps(shared: VM) -> None:
+    shared.ssh.run("true")
+    shared.pause()
+    try:
+        with pytest.raises(CommandTimeout, match="and was never started: the guest's SSH server did not answer"):
+            shared.ssh.run("true", timeout=0.5)
+        with pytest.raises(SSHError, match=r"no SSH connection within 0\.5 s \(through 127\.0\.0\.1:\d+\); last try: "):
+            shared.ssh.put(b"x", "/tmp/x", timeout=0.5)
+    finally:
+        shared.resume()
+    assert shared.ssh.run("echo awake").stdout == "awake\n"
 
 
 def test_a_script_that_is_longer_than_dropbear_allows(shared: VM) -> None:

@@ -94,9 +94,9 @@ class Connector:
             if deadline.expired and not self._watch.failed:
                 break
         host, port = self._address()
+        limit = round(deadline.seconds or 0.0, 2)  # it may be what others have left of theirs
         raise SSHError(
-            f"VM {self._name!r}: no SSH connection within {deadline.seconds or 0.0:g} s (through {host}:{port}); "
-            f"last try: {self.trouble}"
+            f"VM {self._name!r}: no SSH connection within {limit:g} s (through {host}:{port}); last try: {self.trouble}"
         )
 
     def _fall_back(self) -> bool:

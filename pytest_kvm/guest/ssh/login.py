@@ -72,8 +72,10 @@ class Login(AuthStrategy):
             except LoginRefused:
                 raise
             except paramiko.AuthenticationException as error:
-                if not transport.is_active():  # it went down, or the server had enough
-                    raise paramiko.SSHException(f"{error}") from error
+                if goodbye := getattr(transport, "goodbye", ""):  # it has had enough
+                    raise LoginRefused(goodbye) from error
+                if not transport.is_active():
+                    raise paramiko.SSHException(str(error)) from error
                 if isinstance(error, paramiko.BadAuthenticationType):
                     offered = error.allowed_types
                 refused.append(means)

@@ -152,7 +152,10 @@ class SSH(Runner):
         session = self.carry_out(script, f"command {shorten(shown)}", deadline, produce=feed if data else None)
         out, err = bytes(session.out), bytes(session.err)
         if not session.complete:
-            return Ended(None, out, err, "was killed" if session.kill() else "could not be killed")
+            killed = session.kill()
+            if not session.opened:
+                return Ended(None, out, err, "was never started: the guest's SSH server did not answer")
+            return Ended(None, out, err, "was killed" if killed else "could not be killed")
         return Ended(session.status, out, err)
 
     def carry_out(
@@ -213,8 +216,8 @@ class SSH(Runner):
         ``local`` is a path, or bytes that are the file's contents. ``remote`` is the new name, or a directory that
         exists, which the copy gets into under its own name; relative paths begin where the user logs in. Permissions
         are kept (0o644 for bytes), ``mode`` sets others for a file; the owner is who logs in. A directory of that name
-        is merged with the copy. Files appear under their names when they are complete. ``timeout`` is in seconds, for
-        all of it. The guest needs a shell, cat and tar, and no SFTP server.
+        is merged with the copy. A file appears under its name when it is complete; what is no file, such as a device,
+        is written to. ``timeout`` is in seconds, for all of it. The guest needs a shell, cat and tar, no SFTP server.
 
         Raises OSError for what is wrong with ``local``, TransferError with the guest's words for what is wrong there,
         WaitTimeout, and another MachineError when the guest or the connection is lost.

@@ -39,7 +39,10 @@ def _note_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
 
 
 class GuestTransport(paramiko.Transport):
-    """paramiko's transport, which notifies ``watch`` when the connection is over, for whatever reason."""
+    """paramiko's transport, which notifies ``watch`` when the connection is over, for whatever reason.
+
+    ``goodbye`` is what the server said when it ended the connection, if it did.
+    """
 
     _channel_handler_table = {  # noqa: RUF012  # as in paramiko
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -51,6 +54,7 @@ class GuestTransport(paramiko.Transport):
         super().__init__(sock, **options)  # type: ignore[arg-type]  # paramiko 4 and 5 give different ones
         self.handshake_timeout = _HANDSHAKE_PATIENCE
         self.over = False
+        self.goodbye = ""
         self._watch = watch
         self._reason = ""
         self._closed_by_server: set[int] = set()
@@ -115,7 +119,8 @@ class GuestTransport(paramiko.Transport):
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
-        self._reason = self._reason or f"the server said {message.get_text()!r}"
+        self.goodbye = f"the server said {message.get_text()!r}"
+        self._reason = self._reason or self.goodbye
 
     def _log(self, level: int, message: object, *arguments: object) -> None:
         # What goes wrong is raised, or met again on the next try: a failed test's log is not to be full of tracebacks

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.guest.ssh import connection
+from pytest_kvm.guest.ssh import ssh as ssh_module
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.waiting import Watch
 from tests.guest.ssh.sshd import Daemon, make_key, ssh_to
@@ -55,8 +56,9 @@ def sshd(keys: Path, tmp_path: Path, stack: ExitStack) -> Start:
 
 
 @pytest.fixture
-def connect(stack: ExitStack, watch: Watch) -> Connect:
+def connect(stack: ExitStack, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Return what ``vm.ssh`` would be, for a server: ``connect(daemon, password="…")``."""
+    monkeypatch.setattr(ssh_module, "_NEWS_PATIENCE", 0.02)  # there is no machine to have any
 
     def make(server: Daemon, **changes: object) -> SSH:
         return stack.enter_context(ssh_to(server, server.image, watch, **changes))

@@ -27,6 +27,13 @@ def test_a_refused_key(sshd: Start, connect: Connect, tmp_path: Path, quick: Non
     assert server.accepted == 2
 
 
+def test_a_server_that_has_had_enough(sshd: Start, connect: Connect, tmp_path: Path, quick: None) -> None:
+    server = sshd("MaxAuthTries 1")
+    with pytest.raises(SSHError, match=r"^VM 'vm': SSH login as '.*': the server said 'Too many auth.*'$"):
+        connect(server, ssh_key=make_key(tmp_path / "key", "ed25519"), password="x").run("true")
+    assert server.accepted == 2
+
+
 def test_another_host_key(sshd: Start, connect: Connect, keys: Path, quick: None) -> None:
     server = sshd()
     with pytest.raises(

@@ -14,10 +14,11 @@ from paramiko.server import InteractiveQuery
 
 from pytest_kvm.errors import SSHError
 from pytest_kvm.guest.ssh import connection
+from pytest_kvm.guest.ssh.legacy import LegacyTransport
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.spec.image import Image
-from pytest_kvm.waiting import Deadline
-from tests.guest.ssh.sshd import Server, ssh_to
+from pytest_kvm.waiting import Deadline, Watch
+from tests.guest.ssh.sshd import Server, ssh_to, transport_of
 
 
 class Doorman(paramiko.ServerInterface):
@@ -72,11 +73,13 @@ def enter(keys: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Ente
     """Return what ``vm.ssh`` would be: ``enter(doorman, password="right")``; each connection has one doorman."""
     monkeypatch.setattr(connection, "_PAUSES", (0.01,))
 
-    def make(*doormen: Doorman, **changes: object) -> SSH:
+    def make(
+        *doormen: Doorman, house: Callable[[socket.socket], paramiko.Transport] = paramiko.Transport, **changes: object
+    ) -> SSH:
         waiting = list(doormen)
 
         def serve(wire: socket.socket) -> None:
-            transport = paramiko.Transport(wire)
+            transport = house(wire)
             transport.add_server_key(paramiko.ECDSAKey.from_private_key_file(str(keys / "host_ecdsa")))
             stack.callback(transport.close)
             transport.start_server(server=waiting.pop(0) if waiting[1:] else waiting[0])
@@ -91,6 +94,13 @@ def enter(keys: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Ente
 @pytest.fixture
 def key(keys: Path) -> str:
     return (keys / "client_ed25519.pub").read_text().split()[1]
+
+
+class OldHouse(LegacyTransport):
+    """A server from before 2016: it does not say which signatures it knows."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        super().__init__(wire, watch=Watch(), server_sig_algs=False)
 
 
 def is_in(ssh: SSH) -> bool:
@@ -179,3 +189,14 @@ def test_what_is_offered_instead(enter: Enter) -> None:
 def test_a_password_that_is_set_late(enter: Enter) -> None:
     ssh = enter(Doorman("none"), Doorman("none"), Doorman("password"), password="right")
     assert ssh._connector.connect(Deadline(30), patient=True).get_transport() is not None
+
+
+def test_a_signature_with_sha1(enter: Enter, keys: Path) -> None:
+    key = (keys / "client_rsa.pub").read_text().split()[1]
+    first, second = Doorman("password"), Doorman("publickey", key=key)
+    ssh = enter(first, second, house=OldHouse, ssh_key=keys / "client_rsa")
+    assert is_in(ssh)
+    assert (first.tried, second.tried) == (["publickey"], ["publickey"])
+    transport = transport_of(ssh.client)
+    assert type(transport) is LegacyTransport
+    assert transport._agreed_pubkey_algorithm == "ssh-rsa"  # type: ignore[attr-defined]
