@@ -114,6 +114,8 @@ def host_name(name: str) -> str:
 def _vendor_config(account: Account) -> dict[str, object]:
     private, public = account.host_key
     config: dict[str, object] = {"ssh_keys": {"ed25519_private": private, "ed25519_public": public}}
+    # sudo wants to know its host's address, and there may be no network that knows it.
+    config["manage_etc_hosts"] = "localhost"
     if account.password is not None:
         config |= {"password": account.password, "chpasswd": {"expire": False}}
     return config

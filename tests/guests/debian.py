@@ -10,7 +10,17 @@ from tests.guests.tools import MIB, boot_volume, run
 
 SUITE = "trixie"
 _PACKAGES = (
-    *("systemd-sysv", "udev", "dbus", "cloud-init", "openssh-server", "qemu-guest-agent", "sudo"),
+    *(
+        "systemd-sysv",
+        "udev",
+        "dbus",
+        "iproute2",
+        "e2fsprogs",
+        "cloud-init",
+        "openssh-server",
+        "qemu-guest-agent",
+        "sudo",
+    ),
     "linux-image-cloud-amd64",
 )
 # An initramfs with the drivers of our machines only is packed, loaded and unpacked in a fraction of the time.
@@ -78,6 +88,10 @@ def _adapt(root: Path) -> None:
     (root / "etc/hostname").unlink(missing_ok=True)
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
+    # cloud-init says what is to become of the network, and leaves that to who is there for it.
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (wants / "systemd-networkd.service").symlink_to("/usr/lib/systemd/system/systemd-networkd.service")
     for name in _NEEDLESS:
         link = root / "etc/systemd/system" / name
         link.unlink(missing_ok=True)

@@ -46,6 +46,7 @@ def test_nocloud(tmp_path: Path) -> None:
     assert first == "#cloud-config"
     assert json.loads(rest) == {
         "ssh_keys": {"ed25519_private": "private", "ed25519_public": "ssh-ed25519 BBBB"},
+        "manage_etc_hosts": "localhost",
         "password": "secret",
         "chpasswd": {"expire": False},
     }

@@ -38,13 +38,16 @@ _IMPATIENT_TRIES = 2
 # A guest that has become another one without a word (kexec, say) answers nothing and forgets its connections. It takes
 # a packet to be told so, and a command that writes nothing sends none.
 _KEEPALIVE = 15
+# OpenSSH's own limit for a login (LoginGraceTime), in seconds: a server that takes longer than that has lost us.
+_LOGIN_PATIENCE = 120.0
+_NOTHING = "nothing was tried"
 
 
 class Connector:
     """Connects to one machine; ``trouble`` is what the last try met, in words."""
 
     def __init__(self, *, name: str, image: Image, watch: Watch, address: Callable[[], tuple[str, int]]) -> None:
-        self.trouble = "nothing was tried"
+        self.trouble = _NOTHING
         self._name = name
         self._image = image
         self._watch = watch
@@ -85,7 +88,7 @@ class Connector:
                     raise SSHError(f"VM {self._name!r}: {self.trouble}") from error
                 wait = _PAUSES[min(refusals, len(_PAUSES)) - 1]
             except (paramiko.SSHException, OSError, EOFError) as error:
-                if not (deadline.expired and refusals):  # a try cut short tells less than the one before it
+                if not deadline.expired or self.trouble == _NOTHING:  # a try cut short tells less than those before
                     self.trouble = _unanswered(error, patience)
                 patience = min(patience * 1.5, _MOST_PATIENCE)
                 wait, pause = pause, min(pause * 1.5, _LONGEST_PAUSE)
@@ -131,7 +134,7 @@ class Connector:
                     port,
                     sock=connection,
                     banner_timeout=banner_timeout,
-                    auth_timeout=deadline.remaining(),
+                    auth_timeout=deadline.sooner(_LOGIN_PATIENCE).remaining(),
                     transport_factory=lambda sock, **options: self._kind(sock, watch=self._watch, **options),
                     auth_strategy=Login(self._image.ssh_user or "root", key=self._key, password=self._image.password),
                 )
