@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.cli.packages import Manager, find_manager
@@ -27,7 +29,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--install", action="store_true", help="install what is missing with the package manager")
     parser.add_argument("--yes", action="store_true", help="do not ask before installing")
     parser.add_argument(
-        "--also", action="append", default=[], metavar="PROGRAM=PACKAGE", help="install this, too, if it is missing"
+        "--also",
+        action="append",
+        default=[],
+        metavar="PROGRAM=PACKAGE",
+        help="install this, too, if it is missing (a name on PATH, or the absolute path of any file)",
     )
     parser.add_argument("--qemu", metavar="PATH", help="the QEMU to look at (as --kvm-qemu)")
     parser.set_defaults(run=run)
@@ -60,8 +66,13 @@ def _missing(qemu: str | None, also: dict[str, str]) -> dict[str, str]:
         missing["qemu"] = ""
     if shutil.which("qemu-img") is None:
         missing["qemu-img"] = ""
-    missing.update({program: package for program, package in also.items() if shutil.which(program) is None})
+    missing.update({program: package for program, package in also.items() if not _is_there(program)})
     return missing
+
+
+def _is_there(program: str) -> bool:
+    """Return whether a program is on PATH; an absolute path may be that of any file."""
+    return Path(program).exists() if os.path.isabs(program) else shutil.which(program) is not None
 
 
 def _agreed(manager: Manager, missing: dict[str, str], yes: bool) -> bool:

@@ -224,3 +224,11 @@ def test_packages_of_other_architectures(
     host.put_apt()
     _, out, _ = host.doctor("--install")
     assert out[0].endswith(f" {package} qemu-utils")
+
+
+def test_also_takes_any_file_by_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").touch()
+    main(["doctor", "--also", f"{tmp_path}/there=one", "--also", f"{tmp_path}/away=other"])
+    said = capsys.readouterr().out
+    assert f"missing      {tmp_path}/away (package other)\n" in said
+    assert "there" not in said
