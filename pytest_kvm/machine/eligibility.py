@@ -60,9 +60,7 @@ def why_rather_not(spec: VMSpec, image: Image | None) -> str | None:
         return "image=None: whatever is tested there, its boot is likely to be part of it"
     if spec.initrd is not None:
         return "initrd= replaces the image's: nobody knows what it would have to be told as a clone"
-    # Without a network there is no SSH.
-    root = image.shell or (image.root and (image.ssh_user is None or spec.nics is None or len(spec.nics) > 0))
-    if not root and not image.resume:
+    if not image.shell and not image.root and not image.resume:
         return (
             f"image {image.label!r} has no way in as root that is known (ssh_user= and sudo=, agent=), nor resume "
             "commands: a clone's clock and random numbers could not be set right"

@@ -22,7 +22,7 @@ from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
-from pytest_kvm.machine.planning import complete, make_plan
+from pytest_kvm.machine.planning import complete, make_plan, reachable
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.snapshots import Snapshot
@@ -125,9 +125,10 @@ class Launcher:
         check_files(spec)
         accel = self._accel(spec.accel)
         image, seed = self._image(spec), None
-        spec = complete(spec, image)
         if image is not None:
             image, seed = self._seeds.provide(spec, image)
+            image = reachable(image, spec)
+        spec = complete(spec, image)
         plan = make_plan(spec, image, accel, seed=seed)
         return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, accel, seed))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
@@ -21,6 +22,15 @@ EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 KERNEL_APPEND = "console=ttyS0 panic=-1"
 _WAYS = {"shell": "our shell", "ssh": "SSH, as far as is known", "agent": "the QEMU guest agent, as far as is known"}
 _NOT_YET = -1  # a descriptor that is filled in at each start
+
+
+def reachable(image: Image, spec: VMSpec) -> Image:
+    """Return the image as it can be reached: a machine without a network has no SSH."""
+    if image.shell or image.ssh_user is None or spec.nics is None or spec.nics:
+        return image
+    ready = None if image.ready == "ssh" else image.ready
+    settled = image.settled if image.agent else None
+    return replace(image, ssh_user=None, ssh_key=None, ssh_host_key=None, sudo=False, ready=ready, settled=settled)
 
 
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:

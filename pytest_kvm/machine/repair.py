@@ -23,10 +23,7 @@ _PROGRAM = f"{_FOLDER}/resume"
 
 def needs_repair(vm: VM) -> bool:
     """Return whether clones of the machine are set right by ``repair``."""
-    image = vm._image
-    if image is None or vm.shell is not None:
-        return False
-    return image.root and (image.ssh_user is None or bool(vm._plan.nics))
+    return vm.shell is None and vm._image is not None and vm._image.root
 
 
 def repair(vm: VM, deadline: Deadline) -> None:

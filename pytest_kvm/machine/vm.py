@@ -75,7 +75,10 @@ class VM(Machine, Runner):
     def ssh(self) -> SSH:
         """SSH to the guest, connected when first used; raises SpecError when the image has no SSH login."""
         if self._image is None or self._image.ssh_user is None:
-            raise SpecError(f"VM {self.name!r}: nothing is known about SSH in image {self._label!r}", keyword="image")
+            network = "" if self._plan.nics else ", or it cannot be reached: the machine has no network"
+            raise SpecError(
+                f"VM {self.name!r}: nothing is known about SSH in image {self._label!r}{network}", keyword="image"
+            )
         if self._ssh is None:
             self._ssh = SSH(
                 name=self.name,

@@ -115,3 +115,13 @@ def test_what_was_said_to_look_for_no_seed(cirros: Image, vm_factory: VMFactory)
         vm_factory(image=replace(cirros, seed=False), user_data="#!/bin/sh\n")
     with pytest.raises(SpecError, match="looks for no seed"):
         vm_factory(user_data="#!/bin/sh\n")
+
+
+def test_without_a_network_there_is_the_console(cirros: Image, vm_factory: VMFactory) -> None:
+    vm = vm_factory(image=cirros, nics=[])
+    assert vm.started is not None
+    assert vm.started.reason.startswith("image 'cirros' has no way in as root that is known")
+    vm.console.login()
+    assert vm.console.run("sudo id -u").stdout == "0\n"
+    with pytest.raises(SpecError, match="nothing is known about SSH in image 'cirros', or it cannot be reached"):
+        vm.ssh.run("true")
