@@ -125,3 +125,10 @@ def test_without_a_network_there_is_the_console(cirros: Image, vm_factory: VMFac
     assert vm.console.run("sudo id -u").stdout == "0\n"
     with pytest.raises(SpecError, match="nothing is known about SSH in image 'cirros', or it cannot be reached"):
         vm.ssh.run("true")
+
+
+def test_a_start_that_fails_is_told(cirros: Image, vm_factory: VMFactory) -> None:
+    with pytest.raises(CommandError, match=r"status 3 \(SSH, as cirros\): 'echo failed; exit 3'") as failure:
+        vm_factory(image=replace(cirros, settled="echo failed; exit 3"), start="boot")
+    assert failure.value.stdout == "failed\n"
+    assert failure.value.__notes__ == ["This is how image 'cirros' says that the guest's start has failed (settled=)."]

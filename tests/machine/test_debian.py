@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kvm import VM, CommandError, Image, VMFactory
+from pytest_kvm import VM, Image, VMFactory
 from pytest_kvm.images.published import find_published
 from pytest_kvm.images.publishers import PUBLISHERS
 
@@ -67,10 +67,3 @@ def test_reboot(debian_vm: VM) -> None:
     debian_vm.reboot()
     assert debian_vm.run("ls /tmp/here here 2>/dev/null", check=2).stdout == "here\n"
     debian_vm.shutdown()
-
-
-def test_a_start_that_fails_is_told(debian: Image, vm_factory: VMFactory) -> None:
-    with pytest.raises(CommandError, match="cloud-init status --wait --long") as failure:
-        vm_factory(image=debian, user_data={"runcmd": [["false"]]}, smp=2, start="boot")
-    assert "status: error" in failure.value.stdout
-    assert any("settled=" in note for note in failure.value.__notes__)
