@@ -137,7 +137,7 @@ def _pull_one(name: str, catalogue: Catalogue) -> None:
     fetched = downloads.pull(*source)
     path = downloads.path(source[0])
     if path is not None:
-        _check(path)
+        _check(path, catalogue.describe(name).format)
     print(f"{source[0]}: {'fetched' if fetched else 'is the newest already'}: {path}")
 
 
@@ -155,11 +155,12 @@ def _verify(options: argparse.Namespace) -> int:
         raise SpecError("images verify: give names, or --all")
     catalogue, status = _catalogue(), 0
     downloads = catalogue.downloads()
+    formats = {_stored(name, catalogue): _format(name, catalogue) for name in options.names or catalogue.names()}
     names = [_stored(name, catalogue) for name in options.names] or [each.name for each in downloads.entries()]
     for name in names:
         try:
             path = downloads.verify(name)
-            _check(path)
+            _check(path, formats.get(name))
             print(f"{name}: good")
         except KVMError as error:
             print(f"{name}: {error}", file=sys.stderr)
@@ -167,8 +168,16 @@ def _verify(options: argparse.Namespace) -> int:
     return status
 
 
-def _check(path: Path) -> None:
-    check_disk(path, None, binary=find_qemu(), remembered=Remembered(cache_dir() / "host"), alone=True)
+def _format(name: str, catalogue: Catalogue) -> str | None:
+    """Return the format that an image is said to have; one that nobody describes any more has none."""
+    try:
+        return None if is_built(name) else catalogue.describe(name).format
+    except SpecError:
+        return None
+
+
+def _check(path: Path, format_: str | None) -> None:
+    check_disk(path, format_, binary=find_qemu(), remembered=Remembered(cache_dir() / "host"), alone=True)
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from pytest_kvm.images.builtin.distribution import known_suites, os_release
 from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.images.fetching.checksum import Checksum
 from pytest_kvm.images.fetching.downloads import Downloads
+from pytest_kvm.images.fetching.request import shown
 from pytest_kvm.images.fetching.source import Source
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.images.published import find_published, published_names
@@ -24,6 +25,7 @@ from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.spec.fields import is_path
 from pytest_kvm.spec.image import Image, from_address, is_address
+from pytest_kvm.spec.wording import about, field_of
 
 Given = str | os.PathLike[str] | Image
 
@@ -60,7 +62,7 @@ class Catalogue:
             return self._obtained(given)
         text = os.fspath(given)
         if isinstance(given, str) and is_address(text):
-            return self._obtained(from_address(text))
+            return self._obtained(_from_address(text))
         if not is_path(given) and text in self.described:
             described = self.described[text]
             return self._obtained(described if described.name else replace(described, name=text))
@@ -75,12 +77,14 @@ class Catalogue:
         if isinstance(given, Image):
             return False
         text = os.fspath(given)
-        return not is_path(given) and text not in self.described and (is_address(text) or text in self.names())
+        if is_path(given) or text in self.described:
+            return False
+        return is_address(text) or text in self.names() or find_published(text, PUBLISHERS) is not None
 
     def describe(self, name: str) -> Image:
         """Return what is known about the image of a name, address or path; nothing is fetched. Raises SpecError."""
         if is_address(name):
-            return from_address(name)
+            return _from_address(name)
         if name in self.described:
             return self.described[name]
         published = find_published(name, PUBLISHERS)
@@ -104,7 +108,7 @@ class Catalogue:
             return None if published is None else (published.name, published.source)
         image = self.described.get(given) if isinstance(given, str) else given
         if isinstance(given, str) and is_address(given):
-            image = from_address(given)
+            image = _from_address(given)
         if not isinstance(image, Image) or not is_address(image.disk) or image.checksum is None:
             return None
         address, checksum = str(image.disk), Checksum.parse(image.checksum)
@@ -143,7 +147,7 @@ class Catalogue:
         source = self.source(image)
         if source is None:
             return self._checked(image, alone=False)
-        label = image.label
+        label = image.name or shown(str(image.disk))
         return self._checked(replace(image, disk=self.downloads().get(*source), name=label, checksum=None), alone=True)
 
     def _at(self, path: Path) -> Image:
@@ -160,3 +164,8 @@ class Catalogue:
             alone=alone,
         )
         return replace(image, disk=Path(image.disk).absolute(), format=found)
+
+
+def _from_address(text: str) -> Image:
+    with about(field_of("vm", "image", text), keyword="image", value=text):
+        return from_address(text)

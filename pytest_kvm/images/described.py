@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.fields import is_path
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.wording import did_you_mean, shown
 
@@ -23,11 +24,14 @@ def read_project(folder: Path) -> dict[str, Image]:
     path = folder / FILE
     try:
         with path.open("rb") as file:
-            tables = tomllib.load(file).get("tool", {}).get("pytest-kvm", {})
+            tool = tomllib.load(file).get("tool", {})
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path}: {error}") from error
+    tables = tool.get("pytest-kvm", {}) if isinstance(tool, Mapping) else {}
+    if not isinstance(tables, Mapping):
+        raise SpecError(f"{path}: expected a table [{_TABLE}], got {shown(tables)}", keyword=_TABLE)
     for key in tables:
         if key != "images":
             raise SpecError(f"{path}, [{_TABLE}]: unknown key {key!r}; {did_you_mean(key, ['images'])}", keyword=key)
@@ -41,6 +45,8 @@ def check_name(name: object) -> str:
     """Return a name that an image of the user's may have; raises SpecError."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:+-]*", name):
         raise SpecError(f"image {shown(name)}: a name has letters, digits, '.', '_', ':', '+' and '-'")
+    if is_path(name):
+        raise SpecError(f"image {shown(name)}: a name with this ending would be taken for a path")
     return name
 
 

@@ -101,6 +101,11 @@ def _has(head: bytes, offset: int, magic: bytes) -> bool:
     return head[offset : offset + len(magic)] == magic
 
 
+def names_file(name: str) -> bool:
+    """Return whether QEMU takes a name in an image for that of a file: without a protocol (path_has_protocol)."""
+    return ":" not in name.partition("/")[0]
+
+
 def read_qcow2(path: Path) -> Qcow2:
     """Return what a qcow2 image's header says; raises NotADisk when it makes no sense, OSError."""
     with path.open("rb") as file:
@@ -149,7 +154,11 @@ def partitions_end(path: Path) -> int:
         kind, (first, sectors) = entry[4], struct.unpack_from("<II", entry, 8)
         if kind == _PROTECTIVE:
             gpt = head[SECTOR:]
-            return (struct.unpack_from("<Q", gpt, 32)[0] + 1) * SECTOR if gpt.startswith(b"EFI PART") else 0
+            return (
+                (struct.unpack_from("<Q", gpt, 32)[0] + 1) * SECTOR
+                if len(gpt) >= 40 and gpt.startswith(b"EFI PART")
+                else 0
+            )
         # A boot sector of a file system has code here: what is no table is none at all.
         if entry[0] not in (0, 0x80):
             return 0

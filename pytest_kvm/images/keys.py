@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_kvm.files import write_atomically
 
 _KIND = b"ssh-ed25519"
+_OPENSSH = "ssh_host_ed25519_key"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def make_keys(directory: Path) -> Keys:
     openssh = client.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, no_encryption)
     host_seed = host.private_bytes(raw, serialization.PrivateFormat.Raw, no_encryption)
     client_path, host_path = directory / "id_ed25519", directory / "dropbear_ed25519_host_key"
+    directory.joinpath(_OPENSSH).unlink(missing_ok=True)  # made of an older key
     write_atomically(client_path, openssh, 0o600)
     # Dropbear's own format: the key's type, then seed and public point as one string.
     write_atomically(host_path, _string(_KIND) + _string(host_seed + host_point), 0o600)
@@ -81,7 +83,7 @@ def openssh_host_key(keys: Keys) -> str:
     """Return the server's private key as OpenSSH writes it, always the same text. Raises OSError."""
     import filelock
 
-    path = keys.host_dropbear.with_name("ssh_host_ed25519_key")
+    path = keys.host_dropbear.with_name(_OPENSSH)
     with filelock.FileLock(path.with_name(".lock")):
         if not path.exists():
             write_atomically(path, _openssh(keys.host_dropbear.read_bytes()), 0o600)

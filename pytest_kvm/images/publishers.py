@@ -153,7 +153,8 @@ PUBLISHERS: Mapping[str, Publisher] = {
         ),
         checksums="{address}.sha512",
         arches={"x86_64": "x86_64-bios", "aarch64": "aarch64-uefi"},
-        image=_cloud("alpine"),
+        # It has doas in place of sudo.
+        image=replace(_cloud("alpine"), sudo=False),
     ),
     "rocky": Publisher(
         versions=_plain("10", "9", "8"),

@@ -72,7 +72,7 @@ class Seed:
         whole = io.BytesIO()
         iso.write_fp(whole)
         iso.close()
-        write_atomically(path, whole.getvalue())
+        write_atomically(path, whole.getvalue(), 0o600)  # a key and a password are in it
 
 
 def make_seed(
@@ -133,4 +133,4 @@ def _user_data(given: UserData | None) -> bytes:
 
 def _json(value: object) -> str:
     """JSON is YAML, and what CirrOS reads."""
-    return json.dumps(value, indent=1, sort_keys=True)
+    return json.dumps(value, indent=1)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.remembering import Remembered
-from pytest_kvm.images.formats import NotADisk, detect_format, look, partitions_end, read_qcow2
+from pytest_kvm.images.formats import NotADisk, detect_format, look, names_file, partitions_end, read_qcow2
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
 from pytest_kvm.qemu.binary import QEMUBinary
 
 _MIB = 1 << 20
 _DEEPEST = 32
+# Formats of images that have everything in one file.
+_ALONE = ("raw", "vdi", "vhdx", "vpc", "parallels")
 # qemu-img(1), check: 2 is corruption, 3 are leaks only, which waste space.
 _INCOMPLETE, _CORRUPT, _LEAKS = 1, 2, 3
 
@@ -27,10 +29,12 @@ def check_disk(
     """
     try:
         chosen = format_ or look(path)
-        if chosen == "raw":
+        if chosen == "raw" and format_ is None:
             _check_raw(path)
         elif chosen == "qcow2":
             _check_chain(path, binary, remembered, alone=alone)
+        elif alone:
+            _check_format(chosen)
     except NotADisk as reason:
         raise SpecError(f"image {str(path)!r} cannot be used: {reason}", keyword="image", value=path) from None
     except OSError as error:
@@ -38,19 +42,30 @@ def check_disk(
     return chosen
 
 
+def _check_format(format_: str) -> None:
+    if format_ not in _ALONE:
+        raise NotADisk(f"a {format_} image may name other files, and what is fetched has to be whole by itself")
+
+
 def _check_raw(path: Path) -> None:
     size, end = path.stat().st_size, partitions_end(path)
     if end > size:
         raise NotADisk(
-            f"it is truncated: it has {size / _MIB:.1f} MiB, and partitions up to {end / _MIB:.1f} MiB; fetch it again"
+            f"it is truncated: it has {size / _MIB:.1f} MiB, and partitions up to {end / _MIB:.1f} MiB; "
+            "fetch it again (format='raw' takes it as it is)"
         )
 
 
 def _check_chain(path: Path, binary: QEMUBinary, remembered: Remembered, *, alone: bool) -> None:
+    def check(image: Path) -> bool:
+        try:
+            _check_qcow2(image, binary)
+        except NotADisk as reason:
+            raise NotADisk(str(reason) if image == path else f"{image}, which it is an overlay on: {reason}") from None
+        return True
+
     for each in _chain(path, alone=alone):
-        verdict = remembered.about(each, "qcow2", lambda path: _check_qcow2(path, binary))
-        if verdict:
-            raise NotADisk(verdict if each == path else f"{each}, which it is an overlay on: {verdict}")
+        remembered.about(each, "good qcow2", check)
 
 
 def _chain(path: Path, *, alone: bool) -> list[Path]:
@@ -58,7 +73,7 @@ def _chain(path: Path, *, alone: bool) -> list[Path]:
 
     This reads headers only: before it is known which files an image names, nothing may open it.
     """
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(_folder(path)))
     found = [path]
     for image in found:
         header = read_qcow2(image)
@@ -70,8 +85,12 @@ def _chain(path: Path, *, alone: bool) -> list[Path]:
             if name is None:
                 continue
             behind = _resolved(image, name, what, None if alone else folder)
-            if what == "a backing file" and (header.backing_format or detect_format(behind)) == "qcow2":
-                found.append(behind)
+            if what == "a backing file":
+                kind = header.backing_format or detect_format(behind)
+                if kind not in ("raw", "qcow2"):
+                    raise NotADisk(f"it has a backing file, {name!r}, of a format that may name other files: {kind}")
+                if kind == "qcow2":
+                    found.append(behind)
         if len(found) > _DEEPEST:
             raise NotADisk(f"it is an overlay on an overlay, {_DEEPEST} times: it may be on itself")
     return found
@@ -81,7 +100,10 @@ def _resolved(image: Path, name: str, what: str, folder: Path | None) -> Path:
     advice = f"make one file of it: qemu-img convert -O qcow2 {image.name} NEW"
     if folder is None:
         raise NotADisk(f"it has {what}, {name!r}; an image that is fetched has to be whole by itself")
-    behind = Path(os.path.realpath(image.resolve().parent / name.removeprefix("file:")))
+    if not names_file(name):
+        raise NotADisk(f"it has {what} that is not named by its path, {name!r}; {advice}")
+    # As QEMU finds it: beside the image's name, even if that is a link.
+    behind = Path(os.path.realpath(_folder(image) / name))
     if not behind.is_relative_to(folder):
         raise NotADisk(f"it has {what} outside its folder, {name!r}; move it there, or {advice}")
     if not behind.is_file():
@@ -89,16 +111,20 @@ def _resolved(image: Path, name: str, what: str, folder: Path | None) -> Path:
     return behind
 
 
-def _check_qcow2(path: Path, binary: QEMUBinary) -> str:
-    """Return what qemu-img finds wrong, "" if nothing."""
+def _folder(image: Path) -> Path:
+    return Path(os.path.abspath(image)).parent
+
+
+def _check_qcow2(path: Path, binary: QEMUBinary) -> None:
+    """Raise NotADisk with what qemu-img finds wrong."""
     try:
         qemu_img(binary, "check", "-q", "-U", "-f", "qcow2", str(path))
     except QemuImgError as error:
         if error.returncode == _LEAKS:
-            return ""
+            return
         lines = str(error).removeprefix("qemu-img refuses: ").splitlines() or [""]
         if error.returncode == _CORRUPT and any("exceeding the end of the file" in line for line in lines):
-            return f"it is truncated: it has {path.stat().st_size / _MIB:.1f} MiB, and refers to more; fetch it again"
+            size = path.stat().st_size / _MIB
+            raise NotADisk(f"it is truncated: it has {size:.1f} MiB, and refers to more; fetch it again") from None
         what = "damaged" if error.returncode == _CORRUPT else "not readable"
-        return f"it is {what}: {lines[0]}; fetch it again, or repair it: qemu-img check -r all"
-    return ""
+        raise NotADisk(f"it is {what}: {lines[0]}; fetch it again, or repair it: qemu-img check -r all") from None

@@ -10,7 +10,6 @@ from pytest_kvm.errors import KVMError, MachineError
 from pytest_kvm.host.memory import available
 from pytest_kvm.machine.starting import rest, wake
 from pytest_kvm.machine.vm import VM
-from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
 
 _log = logging.getLogger("pytest_kvm")
@@ -29,13 +28,16 @@ class Ahead:
         self._lock = threading.RLock()
         self._next: _Next | None = None
 
-    def begin(self, spec: VMSpec) -> None:
-        """Make a machine of this spec in the background, if there is memory for it, instead of the one there was."""
+    def begin(self, spec: VMSpec, memory: int) -> None:
+        """Make a machine of this spec in the background instead of the one there was.
+
+        Nothing is made if its ``memory``, in bytes, is not there.
+        """
         with self._lock:
             if self._next is not None and self._next.spec == spec:
                 return
             self.close()
-            if available() >= parse_memory(spec.memory).size + _RESERVE:
+            if available() >= memory + _RESERVE:
                 self._next = _Next(spec, self._make)
 
     def take(self, spec: VMSpec) -> VM | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.remembering import Remembered, file_identity
-from pytest_kvm.images.formats import NotADisk, detect_format, read_qcow2
+from pytest_kvm.images.formats import NotADisk, detect_format, names_file, read_qcow2
 from pytest_kvm.machine.disks import write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
@@ -131,11 +131,12 @@ def _behind(path: Path) -> list[tuple[str, str]]:
     except NotADisk as error:
         raise Unknowable(f"{path}: {error}") from error
     found = []
-    folder = path.resolve().parent  # where relative names start
+    folder = Path(os.path.abspath(path)).parent  # where relative names start
+    for name in (header.backing, header.data):
+        if name is not None and not (names_file(name) and (folder / name).exists()):
+            raise Unknowable(f"{path} refers to {name}, which is not a file")
     if header.backing is not None:
-        behind = folder / header.backing.removeprefix("file:")
-        if not behind.exists():
-            raise Unknowable(f"{path} refers to {header.backing}, which is not a file")
+        behind = folder / header.backing
         found.append((str(behind), header.backing_format or detect_format(behind)))
     if header.data is not None:
         found.append((str(folder / header.data), "raw"))

@@ -13,7 +13,7 @@ from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.machine.run import LOCK, in_use
 from pytest_kvm.qemu.blocks import device, node
 from pytest_kvm.qemu.cmdline import ROOT_PORTS
-from pytest_kvm.qemu.plan import IMAGE_DISKS, DriveFile, PlannedDrive, machine_kind
+from pytest_kvm.qemu.plan import IMAGE_DISKS, SEED_DISK, DriveFile, PlannedDrive, machine_kind
 from pytest_kvm.qemu.qmp import QMP
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
@@ -35,6 +35,8 @@ def split(
     another_guest = spec.kernel is not None or spec.initrd is not None
     if image is None or not image.shell or another_guest or not ports:
         return planned, []
+    if any(each.id == SEED_DISK for each in planned):
+        return planned, []  # it comes after all other disks
     disks = [each for each in planned if each.drive.interface == "virtio" and each.id not in IMAGE_DISKS]
     first = next((number for number, each in enumerate(disks) if each.drive.file is not None), len(disks))
     late = disks[first:]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -33,6 +33,7 @@ from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives
 from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
 
 _log = logging.getLogger("pytest_kvm")
@@ -54,7 +55,7 @@ class Launcher:
         self._io: IOThread | None = None
         self._library: Library | None = None
         # By their names: those of the catalogue stay what they are for a session.
-        self._images: dict[str | Image, Image] = {}
+        self._images: dict[str, Image] = {}
         self._seeds = Seeds()
         self._ahead = Ahead(self._make_clone)
         self._catalogue = Catalogue(
@@ -110,10 +111,12 @@ class Launcher:
 
     def prepare(self, spec: VMSpec) -> None:
         """Make a machine in the background for a ``create`` to come, if it is the clone of a template that is there."""
-        self._ahead.begin(spec)
+        image = self._images.get(str(spec.image))
+        memory = spec.memory if spec.memory is not None or image is None else image.memory
+        self._ahead.begin(spec, parse_memory(memory).size)
 
     def _make_clone(self, spec: VMSpec) -> VM | None:
-        if spec.image is not None and _name(spec.image) not in self._images:  # it may have to be made first
+        if spec.image is not None and str(spec.image) not in self._images:  # it may have to be made first
             return None
         vm = self._make(spec, None)
         if isinstance(vm.origin, FromTemplate) and vm.origin.at_hand:
@@ -122,10 +125,10 @@ class Launcher:
         return None
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
-        check_files(spec)
+        check_files(spec if snapshot is None else spec.replace(user_data=None))  # it has been told already
         accel = self._accel(spec.accel)
-        image, seed = self._image(spec), None
-        if image is not None:
+        image, seed = (self._image(spec), None) if snapshot is None else (snapshot.image, snapshot.seed)
+        if image is not None and snapshot is None:
             image, seed = self._seeds.provide(spec, image)
             image = reachable(image, spec)
         spec = complete(spec, image)
@@ -190,29 +193,26 @@ class Launcher:
     def _image(self, spec: VMSpec) -> Image | None:
         if spec.image is None:
             return None
-        known = self._images.get(_name(spec.image))
+        known = self._images.get(str(spec.image)) if isinstance(spec.image, str) else None
         if known is not None:
             return known
         image = self._catalogue.find(spec.image)
         if self._catalogue.lasts(spec.image):
-            self._images[_name(spec.image)] = image
+            self._images[str(spec.image)] = image
         return image
 
     def close(self) -> None:
         """Stop using templates, end the I/O thread; the machines must have been closed before."""
-        self._ahead.close()
         with self._lock:
-            if self._library is not None:
-                self._library.close()
-                self._library = None
-            if self._io is not None:
-                self._io.close()
-                self._io = None
+            library, self._library = self._library, None
+            io, self._io = self._io, None
         try:
-            self._seeds.close()
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._seeds.close)
+                if io is not None:
+                    stack.callback(io.close)
+                if library is not None:
+                    stack.callback(library.close)
+                stack.callback(self._ahead.close)
         except OSError as error:
             raise TeardownError(f"the seeds of this session cannot be removed: {error}") from error
-
-
-def _name(image: str | os.PathLike[str] | Image) -> str | Image:
-    return image if isinstance(image, Image) else os.fspath(image)

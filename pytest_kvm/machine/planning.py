@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,8 +31,10 @@ def reachable(image: Image, spec: VMSpec) -> Image:
     if image.shell or image.ssh_user is None or spec.nics is None or spec.nics:
         return image
     ready = None if image.ready == "ssh" else image.ready
-    settled = image.settled if image.agent else None
-    return replace(image, ssh_user=None, ssh_key=None, ssh_host_key=None, sudo=False, ready=ready, settled=settled)
+    settled, resume = (image.settled, image.resume) if image.agent else (None, ())
+    return replace(
+        image, ssh_user=None, ssh_key=None, ssh_host_key=None, sudo=False, ready=ready, settled=settled, resume=resume
+    )
 
 
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:
@@ -42,16 +46,25 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     if spec.memory is None:
         spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
     if image is not None:
-        declared = {driver_of(device) for device in spec.devices}
-        needed = [device for device in image.devices if driver_of(device) not in declared]
-        spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*needed, *spec.devices])
+        spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
 
 
-def driver_of(device: str) -> str:
+def _needed(spec: VMSpec, image: Image) -> list[str]:
+    """Return the image's devices that the machine does not have; its boot loader's, which a kernel does without."""
+    if spec.kernel is not None or machine_kind(spec.machine) in ("microvm", "none"):
+        return []
+    declared = {_driver(device) for device in spec.devices}
+    return [device for device in image.devices if _driver(device) not in declared]
+
+
+def _driver(device: str) -> str:
     """Return the driver of a ``-device`` text."""
+    if device.startswith("{"):
+        with contextlib.suppress(ValueError, AttributeError):
+            return str(json.loads(device).get("driver"))
     return device.partition(",")[0].removeprefix("driver=")
 
 

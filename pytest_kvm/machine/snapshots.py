@@ -16,7 +16,7 @@ from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.qemu.migration import NotSaved, loading, save
-from pytest_kvm.qemu.plan import Plan, PlannedDrive
+from pytest_kvm.qemu.plan import SEED_DISK, Plan, PlannedDrive
 from pytest_kvm.qemu.ram import RamFile
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
@@ -47,6 +47,12 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot of VM {self.spec.name!r}{' (ended)' if self._ended else ''}>"
+
+    @property
+    def seed(self) -> Path | None:
+        """The file of the machine's seed, None if it had none."""
+        files = (drive.file for drive in self.plan.spec.drives if drive.id == SEED_DISK)
+        return next((Path(file) for file in files if file is not None), None)
 
     def fits(self, spec: VMSpec) -> bool:
         """Return whether a machine of this spec can be in the snapshot's state."""

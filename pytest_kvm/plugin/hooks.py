@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 
 import pytest
@@ -10,7 +11,7 @@ from pytest_kvm.plugin import hookspecs
 from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
-from pytest_kvm.plugin.launching import close_launcher
+from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
 from pytest_kvm.plugin.outcome import check_use, note_use, told
 from pytest_kvm.plugin.parametrize import parametrize
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the options, register the markers."""
     config.stash[OPTIONS] = read_options(config)
     config.stash[SESSION_MACHINES] = SessionMachines()
+    config.stash[MAKING] = threading.Lock()
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 

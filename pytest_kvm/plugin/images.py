@@ -10,6 +10,7 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.images.described import check_name, read_project
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.reference import holds_reference
 from pytest_kvm.spec.wording import shown
 
 
@@ -24,5 +25,9 @@ def described_images(config: pytest.Config) -> dict[str, Image]:
             if not isinstance(image, Image):
                 raise SpecError(f"pytest_kvm_images: expected Image(...) for {name!r}, got {shown(image)}")
             raise_postponed(image)
+            if holds_reference(image):
+                raise SpecError(
+                    f"pytest_kvm_images: there are no fixtures for {name!r} yet; FromFixture is for markers"
+                )
             images[check_name(name)] = image.below(config.rootpath)
     return images

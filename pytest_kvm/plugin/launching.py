@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
     from pytest_kvm.machine.launcher import Launcher
 
 LAUNCHER = pytest.StashKey["Launcher"]()
+# Held by who makes it: factories may be called from threads.
+MAKING = pytest.StashKey[threading.Lock]()
 
 
 def launcher_of(config: pytest.Config) -> Launcher:
-    """Return the launcher of this pytest process."""
+    """Return the launcher of this pytest process; usable from any thread."""
+    with config.stash[MAKING]:
+        return _launcher_of(config)
+
+
+def _launcher_of(config: pytest.Config) -> Launcher:
     if LAUNCHER not in config.stash:
         from pytest_kvm.machine.launcher import Launcher
         from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT, Settings

@@ -96,6 +96,11 @@ def _user_data(value: object) -> None:
     elif not value.startswith(USER_DATA):
         # What begins with anything else is passed over in silence by cloud-init.
         raise expected(wanted, value, "write pathlib.Path(...)" if value.count("\n") == 0 else "")
+    elif not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise Rejected(f"it cannot be written as UTF-8: {error.reason}") from None
 
 
 def _meta_data(value: object) -> None:

@@ -51,8 +51,12 @@ def check_seed(value: object) -> None:
 def _disk(value: object) -> None:
     path(value)
     if is_address(value):
-        parts = urlsplit(str(value))
-        if not parts.hostname or parts.path.rpartition("/")[2] == "":
+        try:
+            parts = urlsplit(str(value))
+            good = bool(parts.hostname) and parts.port != 0 and parts.path.rpartition("/")[2] != ""
+        except ValueError:  # brackets that are none of an IPv6 address, a port that is no number
+            good = False
+        if not good:
             raise expected("the address of a file", value)
 
 
@@ -218,8 +222,9 @@ class Image:
         for ready, field in (("shell", "shell"), ("ssh", "ssh_user"), ("agent", "agent")):
             if self.ready == ready and not getattr(self, field):
                 raise self._contradiction("ready", f"nothing else says that there is one; give {field}=")
-        if self.settled is not None and not self.user:
-            raise self._contradiction("settled", "there is no way to run it; give ssh_user= or agent=True")
+        for field in ("settled", "resume"):
+            if getattr(self, field) and not self.user:
+                raise self._contradiction(field, "there is no way to run it; give ssh_user= or agent=True")
 
     def _check_files(self) -> None:
         if is_address(self.disk) and self.checksum is None:

@@ -116,6 +116,10 @@ WRONG = [
     (["info", "debain:13"], "did you mean 'debian:13'?"),
     (["pull", "debian:7"], "image 'debian:7': no version '7' for x86_64 is known; there are debian:13, debian:12 or"),
     (["pull", "./disk"], "image './disk' is not fetched from anywhere"),
+    (
+        ["pull", "https://h/d.img"],
+        "vm(image='https://h/d.img'): what is fetched must be what was meant; add its checksum",
+    ),
     (["build", "cirros"], "images build: 'cirros' is not built here; pull it"),
     (["verify"], "images verify: give names, or --all"),
     (["remove"], "images remove: give names, --superseded, or --all"),

@@ -97,6 +97,7 @@ def table(*entries: tuple[int, int, int, int], behind: bytes = b"") -> bytes:
         (table((0x80, 0x83, 2048, 2048), (0, 0x82, 9000, 1000)), 10000 * 512),
         (table((0x12, 0x83, 2048, 2048)), 0),
         (table((0, 0xEE, 1, 0xFFFFFFFF)), 0),
+        (table((0, 0xEE, 1, 0xFFFFFFFF), behind=b"EFI PART"), 512),
         (table((0, 0xEE, 1, 0xFFFFFFFF), behind=b"EFI PART".ljust(32, b"\0") + struct.pack("<Q", 4095)), 4096 * 512),
     ],
 )

@@ -34,7 +34,7 @@ def test_every_name_leads_somewhere() -> None:
         assert "{" not in "".join((*found.source.urls, found.source.checksum_url or ""))
         assert all(url.startswith("https://") for url in found.source.urls)
         assert (found.source.checksum is None) == (found.source.checksum_url is not None)
-        assert (found.image.ssh_user, found.image.sudo, found.image.seed) == (found.image.login, True, "nocloud")
+        assert (found.image.ssh_user, found.image.seed) == (found.image.login, "nocloud")
 
 
 @pytest.mark.parametrize(

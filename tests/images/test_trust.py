@@ -14,7 +14,7 @@ from pytest_kvm.host.remembering import Remembered
 from pytest_kvm.images import trust
 from pytest_kvm.images.qemu_img import QemuImgError
 from pytest_kvm.images.trust import check_disk
-from tests.images.disks import BINARY, make_qcow2
+from tests.images.disks import BINARY, make_qcow2, qemu_img
 from tests.images.test_formats import table
 
 
@@ -60,7 +60,10 @@ def test_truncated(tmp_path: Path, check: Check) -> None:
     assert refused(check, disk) == "it is no qcow2 image, or not all of it"
     raw = tmp_path / "raw"
     raw.write_bytes(table((0x80, 0x83, 2048, 4096), behind=bytes(512)))
-    assert refused(check, raw) == "it is truncated: it has 0.0 MiB, and partitions up to 3.0 MiB; fetch it again"
+    assert refused(check, raw) == (
+        "it is truncated: it has 0.0 MiB, and partitions up to 3.0 MiB; fetch it again (format='raw' takes it as it is)"
+    )
+    assert check(raw, "raw") == "raw"
 
 
 def test_corrupt(tmp_path: Path, check: Check) -> None:
@@ -135,9 +138,51 @@ def test_files_elsewhere(tmp_path: Path, check: Check) -> None:
     assert refused(check, disk).startswith("it has a data file outside its folder")
 
 
-def test_a_backing_file_that_is_no_file(tmp_path: Path, check: Check) -> None:
-    disk = make_qcow2(tmp_path / "disk", "-u", "-F", "raw", "-b", "nbd://127.0.0.1:1/x", data=0)
-    assert refused(check, disk).startswith("it has a backing file that does not exist, 'nbd://127.0.0.1:1/x'")
+@pytest.mark.parametrize(
+    "name", ["nbd://127.0.0.1:1/x", "file:secret", 'json:{"driver":"raw","file":{"driver":"file","filename":"x"}}']
+)
+def test_names_that_qemu_does_not_take_for_paths(tmp_path: Path, check: Check, name: str) -> None:
+    (tmp_path / "secret").write_bytes(bytes(1 << 20))  # not the one that QEMU would open
+    disk = make_qcow2(tmp_path / "disk", "-u", "-F", "raw", "-b", name, data=0)
+    assert refused(check, disk).startswith(f"it has a backing file that is not named by its path, {name!r}; make")
+
+
+def test_a_backing_file_that_may_name_others(tmp_path: Path, check: Check) -> None:
+    qemu_img("create", "-q", "-f", "vmdk", tmp_path / "base", "1M")
+    disk = make_qcow2(tmp_path / "disk", "-F", "vmdk", "-b", "base", data=0)
+    assert refused(check, disk) == "it has a backing file, 'base', of a format that may name other files: vmdk"
+
+
+def test_a_fetched_image_of_a_format_that_may_name_others(tmp_path: Path, check: Check) -> None:
+    qemu_img("create", "-q", "-f", "vmdk", tmp_path / "disk", "1M")
+    assert check(tmp_path / "disk", "vmdk") == "vmdk"
+    assert refused(check, tmp_path / "disk", "vmdk", alone=True) == (
+        "a vmdk image may name other files, and what is fetched has to be whole by itself"
+    )
+    qemu_img("create", "-q", "-f", "vdi", tmp_path / "disk", "1M")
+    assert check(tmp_path / "disk", "vdi", alone=True) == "vdi"
+
+
+def test_a_link_to_an_image(tmp_path: Path, check: Check) -> None:
+    """QEMU looks for relative names beside the link."""
+    (tmp_path / "real").mkdir()
+    make_qcow2(tmp_path / "real" / "base")
+    make_qcow2(tmp_path / "real" / "disk", "-F", "qcow2", "-b", "base", data=0)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "disk")
+    assert refused(check, tmp_path / "link").startswith("it has a backing file that does not exist, 'base'")
+
+
+def test_what_was_wrong_once_is_looked_at_again(tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_kvm.host.remembering._SETTLED", 0)
+    disk = make_qcow2(tmp_path / "disk")
+
+    def fails(*_: object) -> str:
+        raise QemuImgError("out of memory", 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trust, "qemu_img", fails)
+        assert refused(check, disk).startswith("it is not readable: out of memory")
+    assert check(disk) == "qcow2"
 
 
 def test_an_overlay_on_itself(tmp_path: Path, check: Check) -> None:

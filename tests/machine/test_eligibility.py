@@ -82,7 +82,7 @@ def test_reasons(fields: dict[str, object], expected: str) -> None:
     ("image", "expected"),
     [
         (SHELL, None),
-        (Image("disk", resume=("date -s @{now}",)), None),
+        (Image("disk", ssh_user="me", resume=("date -s @{now}",)), None),
         (Image("disk", ssh_user="root"), None),
         (Image("disk", ssh_user="me", sudo=True), None),
         (Image("disk", agent=True), None),

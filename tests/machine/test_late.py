@@ -6,7 +6,7 @@ import pytest
 
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.planning import complete
-from pytest_kvm.qemu.plan import IMAGE_DISK, plan_drives
+from pytest_kvm.qemu.plan import IMAGE_DISK, SEED_DISK, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
@@ -41,6 +41,7 @@ def late(*drives: Drive, image: Image | None = SHELL, **fields: object) -> list[
         ([Drive("given", properties={"num-queues": 2})], []),
         ([GIVEN] * 4, [f"disk{n}@rootport{n}" for n in range(4)]),
         ([GIVEN] * 5, []),
+        ([GIVEN, Drive("seed.iso", id=SEED_DISK, readonly=True)], []),  # which is the last disk
     ],
 )
 def test_split(drives: list[Drive], expected: list[str]) -> None:

@@ -69,6 +69,11 @@ def test_they_reach_the_launcher(vm): pass
             "[tool.pytest-kvm.images.'my image']\ndisk='d'",
             "[tool.pytest-kvm.images.my image]: image 'my image': a name has letters, digits,",
         ),
+        (
+            "[tool.pytest-kvm.images.'my.img']\ndisk='d'",
+            "[tool.pytest-kvm.images.my.img]: image 'my.img': a name with this ending would be taken for a path",
+        ),
+        ("[tool]\npytest-kvm = 3", "pyproject.toml: expected a table [tool.pytest-kvm], got 3"),
     ],
 )
 def test_wrong_project(scene: Scene, project: str, text: str) -> None:
@@ -85,11 +90,14 @@ def test_wrong_project(scene: Scene, project: str, text: str) -> None:
     [
         ("['mine']", "pytest_kvm_images: expected a mapping of names to images, got ['mine']"),
         ("{'mine': 'disk.img'}", "pytest_kvm_images: expected Image(...) for 'mine', got 'disk.img'"),
+        ("{'mine': Image(pytest_kvm.FromFixture('x'))}", "pytest_kvm_images: there are no fixtures for 'mine' yet"),
         ("{'my image': Image('x')}", "image 'my image': a name has letters, digits,"),
     ],
 )
 def test_wrong_hook(scene: Scene, answer: str, text: str) -> None:
-    conftest = f"def pytest_kvm_images(config):\n    from pytest_kvm import Image\n    return {answer}\n"
+    conftest = (
+        f"import pytest_kvm\ndef pytest_kvm_images(config):\n    from pytest_kvm import Image\n    return {answer}\n"
+    )
     pytester = scene("def test_it(vm): pass", conftest=conftest)
     result = pytester.runpytest()
     result.assert_outcomes(errors=1)

@@ -73,6 +73,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"disk": "d", "settled": "true"},
         "Image(settled='true'): there is no way to run it; give ssh_user= or agent=True",
     ),
+    ({"disk": "d", "resume": ["true"]}, "Image(resume=('true',)): there is no way to run it; give ssh_user= or agent"),
+    ({"disk": "https://[bad/x", "checksum": HASH}, "Image(disk='https://[bad/x'): expected the address of a file"),
+    (
+        {"disk": "https://h:99999/x", "checksum": HASH},
+        "Image(disk='https://h:99999/x'): expected the address of a file",
+    ),
     ({"disk": "d", "memory": "much"}, "Image(memory='much'): expected a number of MiB or QEMU's text"),
     ({"disk": "d", "resume": "true"}, "Image(resume='true'): expected a list of commands, got 'true' (str); write"),
 ]
@@ -113,6 +119,10 @@ def test_address() -> None:
         ({"user_data": "echo"}, "vm(user_data='echo'): expected a script ('#!…'), cloud-config ('#cloud-config' or a"),
         ({"user_data": 7}, "vm(user_data=7): expected a script ('#!…'), cloud-config"),
         ({"user_data": {"a": {1, 2}}}, "vm(user_data={'a': {1, 2}}): it cannot be written down: "),
+        (
+            {"user_data": "#!/bin/sh \ud800"},
+            "vm(user_data='#!/bin/sh \\ud800'): it cannot be written as UTF-8: surrogates",
+        ),
         ({"user_data": {1: 2}}, "vm(user_data={1: 2}): expected a text as key, got 1 (int)"),
         ({"meta_data": "x"}, "vm(meta_data='x'): expected a mapping such as {'local-hostname': 'web'}, got 'x' (str)"),
         ({"seed": "iso"}, "vm(seed='iso'): unknown value 'iso'; valid are nocloud or config-drive"),
