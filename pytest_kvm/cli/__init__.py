@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pytest_kvm.errors import KVMError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``pytest-kvm``; return its exit status: 0, 1 for trouble, 2 for wrong arguments."""
+    """Run ``pytest-kvm``; return its exit status: 0, 1 for trouble, 2 for wrong arguments, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="pytest-kvm", description="Real virtual machines for pytest.")
     parser.add_argument("--version", action="version", version=f"pytest-kvm {version('pytest-kvm')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -22,6 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("pytest-kvm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (KVMError, OSError) as error:
         print(f"pytest-kvm: {error}", file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ from pytest_kvm.images.builtin.tiny import tiny_image
 from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.described import read_project
 from pytest_kvm.images.fetching.downloads import Downloads, Entry
+from pytest_kvm.images.fetching.source import Source
 from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import find_qemu
 from pytest_kvm.spec.image import Image
@@ -129,15 +130,15 @@ def _pull_one(name: str, catalogue: Catalogue) -> None:
         image = tiny_image(name.partition(":")[2] or None, refresh=True, report=_report)
         print(f"{image.label}: {_folder(image)}")
         return
-    source = catalogue.source(name)
-    if source is None:
-        catalogue.find(name)  # says what is wrong with the name, if anything is
-        raise SpecError(f"image {name!r} is not fetched from anywhere", keyword="image", value=name)
     downloads = catalogue.downloads()
+    source = _source(name, catalogue)
+    if source is None:
+        catalogue.describe(name)  # says what is wrong with the name, if anything is
+        raise SpecError(f"image {name!r} is not fetched from anywhere", keyword="image", value=name)
     fetched = downloads.pull(*source)
     path = downloads.path(source[0])
     if path is not None:
-        _check(path, catalogue.describe(name).format)
+        _check(path, _format(name, catalogue))
     print(f"{source[0]}: {'fetched' if fetched else 'is the newest already'}: {path}")
 
 
@@ -155,8 +156,8 @@ def _verify(options: argparse.Namespace) -> int:
         raise SpecError("images verify: give names, or --all")
     catalogue, status = _catalogue(), 0
     downloads = catalogue.downloads()
-    formats = {_stored(name, catalogue): _format(name, catalogue) for name in options.names or catalogue.names()}
     names = [_stored(name, catalogue) for name in options.names] or [each.name for each in downloads.entries()]
+    formats = dict(zip(names, (_format(name, catalogue) for name in options.names or names), strict=True))
     for name in names:
         try:
             path = downloads.verify(name)
@@ -266,9 +267,23 @@ def _folder(image: Image) -> Path:
     return Path(image.kernel).parent if image.kernel is not None else Path()
 
 
+def _source(name: str, catalogue: Catalogue) -> tuple[str, Source] | None:
+    """Return the name in the store, and the source, of an image; also of one that only the store knows by its name."""
+    for each in catalogue.downloads().entries():
+        if each.name == name and each.record is not None and catalogue.described.get(name) is None:
+            record = each.record
+            if record.checksum_url is None:
+                return name, Source(urls=(record.url,), checksum=record.checksum, filename=record.filename)
+    return catalogue.source(name)
+
+
 def _stored(name: str, catalogue: Catalogue) -> str:
-    """Return under which name an image is in the store: also one that is no longer in any catalogue."""
+    """Return under which name an image is in the store; raises SpecError for one that nobody knows."""
     if any(each.name == name for each in catalogue.downloads().entries()):
         return name
+    if is_built(name):
+        raise SpecError(f"image {name!r} is built here, not fetched; 'pytest-kvm images build --refresh' makes it anew")
     source = catalogue.source(name)
+    if source is None:
+        catalogue.describe(name)
     return source[0] if source is not None else name

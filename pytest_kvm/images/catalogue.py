@@ -24,7 +24,7 @@ from pytest_kvm.images.publishers import PUBLISHERS
 from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.spec.fields import is_path
-from pytest_kvm.spec.image import Image, from_address, is_address
+from pytest_kvm.spec.image import FILES, Image, from_address, is_address
 from pytest_kvm.spec.wording import about, field_of
 
 Given = str | os.PathLike[str] | Image
@@ -138,9 +138,12 @@ class Catalogue:
     def _unknown(self, text: str) -> SpecError:
         names = self.names()
         near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        families = dict.fromkeys(name.partition(":")[0] for name in names)
+        guess = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(families)}"
         return SpecError(
-            f"image {text!r} is neither a file nor one of {', '.join(names)}{guess}", keyword="image", value=text
+            f"image {text!r} is neither a file nor a known name; {guess} ('pytest-kvm images list --all' shows all)",
+            keyword="image",
+            value=text,
         )
 
     def _obtained(self, image: Image) -> Image:
@@ -154,6 +157,11 @@ class Catalogue:
         return self._checked(Image(path.absolute(), name=str(path), ready="login"), alone=False)
 
     def _checked(self, image: Image, *, alone: bool) -> Image:
+        for name in FILES:
+            path = getattr(image, name)
+            if path is not None and name != "disk" and not os.access(path, os.R_OK):
+                reason = "no permission to read it" if os.path.exists(path) else "there is no such file"
+                raise SpecError(f"image {image.label!r}: {name}={str(path)!r}: {reason}", keyword="image", value=path)
         if image.disk is None:
             return image
         found = check_disk(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
@@ -28,6 +29,7 @@ def check_disk(
     was fetched); otherwise they must be in its folder, or below. Raises SpecError with what is wrong.
     """
     try:
+        _check_kind(path)
         chosen = format_ or look(path)
         if chosen == "raw" and format_ is None:
             _check_raw(path)
@@ -40,6 +42,12 @@ def check_disk(
     except OSError as error:
         raise SpecError(f"image {str(path)!r} cannot be read: {error.strerror}", keyword="image", value=path) from error
     return chosen
+
+
+def _check_kind(path: Path) -> None:
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):  # what a directory is, its reader says
+        raise NotADisk("it is neither a file nor a block device")
 
 
 def _check_format(format_: str) -> None:

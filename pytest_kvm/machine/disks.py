@@ -98,8 +98,11 @@ def format_of(drive: Drive) -> str:
 
 def check_files(spec: VMSpec) -> None:
     """Check that the files that a spec names are there to be read; raises SpecError for the first that is not."""
-    for keyword, path in spec.paths():
-        subject = f"Drive(file={str(path)!r})" if keyword == "drives" else f"vm({keyword}={str(path)!r})"
+    for name, path in spec.paths():
+        keyword, _, field = name.partition(".")
+        subject = f"vm({keyword}={str(path)!r})"
+        if field or keyword == "drives":
+            subject = f"{'Image' if field else 'Drive'}({field or 'file'}={str(path)!r})"
         if not path.exists():
             reason = "there is no such file"
         elif path.is_dir():

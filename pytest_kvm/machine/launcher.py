@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from pytest_kvm.errors import SpecError, TeardownError
+from pytest_kvm.errors import ImageUnavailable, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
@@ -56,6 +57,8 @@ class Launcher:
         self._library: Library | None = None
         # By their names: those of the catalogue stay what they are for a session.
         self._images: dict[str, Image] = {}
+        # Why an image cannot be had, by its name.
+        self._missing: dict[str, str] = {}
         self._seeds = Seeds()
         self._ahead = Ahead(self._make_clone)
         self._catalogue = Catalogue(
@@ -196,10 +199,21 @@ class Launcher:
         known = self._images.get(str(spec.image)) if isinstance(spec.image, str) else None
         if known is not None:
             return known
-        image = self._catalogue.find(spec.image)
+        image = self._found(spec.image)
         if self._catalogue.lasts(spec.image):
             self._images[str(spec.image)] = image
         return image
+
+    def _found(self, given: str | os.PathLike[str] | Image) -> Image:
+        """Return the image; one that could not be had is not tried again in this session."""
+        name = str(given.disk if isinstance(given, Image) else given)
+        if name in self._missing:
+            raise ImageUnavailable(self._missing[name])
+        try:
+            return self._catalogue.find(given)
+        except ImageUnavailable as error:
+            self._missing[name] = str(error)
+            raise
 
     def close(self) -> None:
         """Stop using templates, end the I/O thread; the machines must have been closed before."""

@@ -80,12 +80,12 @@ class VMSpec:
         return replace(self, **changes)
 
     def paths(self) -> Iterator[tuple[str, Path]]:
-        """Return the files that the spec names, each with its keyword."""
+        """Return the files that the spec names, each with its keyword; those of an Image are ``image.disk`` …"""
         if isinstance(self.image, Image):
             for name in FILES:
                 value = getattr(self.image, name)
                 if value is not None and not holds_reference(value) and not is_address(value):
-                    yield "image", Path(value)
+                    yield f"image.{name}", Path(value)
         elif self.image is not None and not holds_reference(self.image) and is_path(self.image):
             yield "image", Path(self.image)
         for keyword in PATHS:

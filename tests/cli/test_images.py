@@ -86,7 +86,9 @@ def test_damage_is_seen(command: Command, tmp_path: Path) -> None:
         status, out, err = command(*verb)
         assert status == 1
         assert "was changed or damaged since it was fetched" in out + err
-    assert command("pull", "mine")[0] == 0
+    name = stored(tmp_path).parent.name
+    assert f"'pytest-kvm images pull {name}' fetches it again" in command("verify", "mine")[2]
+    assert command("pull", name)[0] == 0
     assert command("verify", "mine")[0] == 0
 
 
@@ -121,6 +123,9 @@ WRONG = [
         "vm(image='https://h/d.img'): what is fetched must be what was meant; add its checksum",
     ),
     (["build", "cirros"], "images build: 'cirros' is not built here; pull it"),
+    (["verify", "tiny"], "image 'tiny' is built here, not fetched; 'pytest-kvm images build --refresh' makes it anew"),
+    (["path", "cirrus"], "did you mean 'cirros'?"),
+    (["remove", "cirrus"], "did you mean 'cirros'?"),
     (["verify"], "images verify: give names, or --all"),
     (["remove"], "images remove: give names, --superseded, or --all"),
     (["remove", "mine"], "image 'mine' is not in the cache"),
@@ -167,3 +172,12 @@ def test_the_real_built_in_guest(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{image.name}: {Path(image.kernel).parent}\n"
     assert main(["images", "path", "tiny"]) == 0
     assert capsys.readouterr().out == f"{Path(image.kernel).parent}\n"
+
+
+def test_ctrl_c(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_kvm.cli.images._list", interrupt)
+    assert main(["images", "list"]) == 130
+    assert capsys.readouterr().err == "pytest-kvm: interrupted\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def test_names(catalogue: Catalogue) -> None:
     [("tyni", "tiny"), ("tiny:bookwurm", "tiny:bookworm"), ("cirrus", "cirros"), ("debain:13", "debian:13")],
 )
 def test_mistyped_name(catalogue: Catalogue, wrong: str, near: str) -> None:
-    with pytest.raises(SpecError, match=f"image '{wrong}' is neither a file nor one of tiny, .*{near!r}") as caught:
+    with pytest.raises(
+        SpecError, match=f"image '{wrong}' is neither a file nor a known name; did you mean '{near}'"
+    ) as caught:
         catalogue.find(wrong)
     assert (caught.value.keyword, caught.value.value) == ("image", wrong)
 
@@ -73,3 +76,24 @@ def test_what_lasts(tmp_path: Path, cache: Path) -> None:
     assert not catalogue.lasts(Image("disk"))
     assert not catalogue.lasts("./disk.img")
     assert not catalogue.lasts(tmp_path)
+
+
+def test_a_name_like_no_other(catalogue: Catalogue) -> None:
+    with pytest.raises(
+        SpecError, match=r"known name; there are tiny, cirros, debian, .*\('pytest-kvm images list --all'"
+    ):
+        catalogue.find("qqqqqqqq")
+
+
+def test_files_of_a_description(tmp_path: Path, cache: Path) -> None:
+    mine = Image(make_qcow2(tmp_path / "disk"), ssh_user="me", ssh_key=tmp_path / "key")
+    catalogue = Catalogue(binary=lambda: BINARY, described={"mine": mine})
+    with pytest.raises(SpecError) as caught:
+        catalogue.find("mine")
+    assert str(caught.value) == f"image 'mine': ssh_key='{tmp_path}/key': there is no such file"
+
+
+def test_a_pipe_is_no_disk(tmp_path: Path, catalogue: Catalogue) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SpecError, match="it is neither a file nor a block device"):
+        catalogue.find(tmp_path / "pipe")

@@ -30,6 +30,7 @@ echo "$k d"
 exec tar cf - .
 fi
 [ -e "$t" ] || f "there is no $t"
+[ -c "$t" ] && f "$t is a device, and may never end"
 exec 3<"$t" || exit 1
 ls -lndL "$t" | { read -r m n u g z r; echo "$k $m $z"; }
 exec cat <&3

@@ -38,11 +38,10 @@ def tiny_image(
     """
     recipe = recipe_for(suite, archive=archive, keyring=keyring)
     cache = cache_dir()
-    if not refresh:
-        found = _cached(cache, recipe)
+    try:
+        found = None if refresh else _cached(cache, recipe)
         if found is not None:
             return found
-    try:
         return _build_alone(cache, recipe, offline=offline, refresh=refresh, report=report or say_nothing)
     except OSError as error:
         reason = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error)

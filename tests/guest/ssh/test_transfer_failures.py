@@ -247,6 +247,12 @@ def test_get_that_takes_too_long(ssh: SSH, here: Path, there: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_a_device_that_never_ends(ssh: SSH, here: Path) -> None:
+    with pytest.raises(TransferError, match=r"/dev/zero is a device, and may never end$"):
+        ssh.get("/dev/zero", here)
+    assert list(here.iterdir()) == []
+
+
 def test_an_idle_connection_that_died(ssh: SSH, server: Daemon, there: Path) -> None:
     ssh.run("true")
     server.break_off()
