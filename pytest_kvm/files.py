@@ -62,6 +62,15 @@ def _write(target: int, data: bytes, position: int) -> None:
         written += os.pwrite(target, data[written:], position + written)
 
 
+def why_unreadable(path: str | os.PathLike[str]) -> str | None:
+    """Return in words why a file cannot be read, None if it can."""
+    if not os.path.exists(path):
+        return "there is no such file"
+    if os.path.isdir(path):
+        return "it is a directory"
+    return None if os.access(path, os.R_OK) else "no permission to read it"
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
     """Yield a descriptor that reads the file, closed at the end of the block; raises OSError."""

@@ -127,8 +127,7 @@ def _pull(options: argparse.Namespace) -> int:
 
 def _pull_one(name: str, catalogue: Catalogue) -> None:
     if is_built(name):
-        image = tiny_image(name.partition(":")[2] or None, refresh=True, report=_report)
-        print(f"{image.label}: {_folder(image)}")
+        _build_one(name, refresh=True)
         return
     downloads = catalogue.downloads()
     source = _source(name, catalogue)
@@ -146,9 +145,13 @@ def _build(options: argparse.Namespace) -> int:
     for name in options.names or ["tiny"]:
         if not is_built(name):
             raise SpecError(f"images build: {name!r} is not built here; pull it", keyword="image", value=name)
-        image = tiny_image(name.partition(":")[2] or None, refresh=options.refresh, report=_report)
-        print(f"{image.label}: {_folder(image)}")
+        _build_one(name, refresh=options.refresh)
     return 0
+
+
+def _build_one(name: str, *, refresh: bool) -> None:
+    image = tiny_image(name.partition(":")[2] or None, refresh=refresh, report=_report)
+    print(f"{image.label}: {_folder(image)}")
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.files import why_unreadable
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.remembering import Remembered
 from pytest_kvm.images.builtin.built import is_built
@@ -103,13 +104,18 @@ class Catalogue:
 
         Raises SpecError.
         """
-        if isinstance(given, str) and given not in self.described and not is_address(given):
+        if isinstance(given, Image):
+            image = given
+        elif not isinstance(given, str):
+            return None
+        elif is_address(given):
+            image = _from_address(given)
+        elif given in self.described:
+            image = self.described[given]
+        else:
             published = find_published(given, PUBLISHERS)
             return None if published is None else (published.name, published.source)
-        image = self.described.get(given) if isinstance(given, str) else given
-        if isinstance(given, str) and is_address(given):
-            image = _from_address(given)
-        if not isinstance(image, Image) or not is_address(image.disk) or image.checksum is None:
+        if not is_address(image.disk) or image.checksum is None:
             return None
         address, checksum = str(image.disk), Checksum.parse(image.checksum)
         file = address.partition("?")[0].rpartition("/")[2]
@@ -159,8 +165,8 @@ class Catalogue:
     def _checked(self, image: Image, *, alone: bool) -> Image:
         for name in FILES:
             path = getattr(image, name)
-            if path is not None and name != "disk" and not os.access(path, os.R_OK):
-                reason = "no permission to read it" if os.path.exists(path) else "there is no such file"
+            reason = why_unreadable(path) if path is not None and name != "disk" else None
+            if reason is not None:
                 raise SpecError(f"image {image.label!r}: {name}={str(path)!r}: {reason}", keyword="image", value=path)
         if image.disk is None:
             return image

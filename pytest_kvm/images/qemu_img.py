@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,8 +47,3 @@ def create_overlay(binary: QEMUBinary, *, on: Path, format_: str, at: Path) -> N
         qemu_img(binary, "create", "-q", "-f", "qcow2", "-F", format_, "-b", str(on), str(at))
     except QemuImgError as error:
         raise OSError(errno.EIO, str(error), str(at)) from error
-
-
-def virtual_size(binary: QEMUBinary, path: Path, format_: str) -> int:
-    """Return the size of the disk that a guest sees, in bytes; raises QemuImgError."""
-    return int(json.loads(qemu_img(binary, "info", "--output=json", "-U", "-f", format_, str(path)))["virtual-size"])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import HostError, SpecError
+from pytest_kvm.files import why_unreadable
 from pytest_kvm.images.formats import detect_format
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
 from pytest_kvm.qemu.binary import QEMUBinary
@@ -103,15 +104,9 @@ def check_files(spec: VMSpec) -> None:
         subject = f"vm({keyword}={str(path)!r})"
         if field or keyword == "drives":
             subject = f"{'Image' if field else 'Drive'}({field or 'file'}={str(path)!r})"
-        if not path.exists():
-            reason = "there is no such file"
-        elif path.is_dir():
-            reason = "it is a directory"
-        elif not os.access(path, os.R_OK):
-            reason = "no permission to read it"
-        else:
-            continue
-        raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
+        reason = why_unreadable(path)
+        if reason is not None:
+            raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
 
 
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:

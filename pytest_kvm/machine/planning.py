@@ -39,10 +39,10 @@ def reachable(image: Image, spec: VMSpec) -> Image:
 
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     """Return the spec with what depends on the image filled in; raises SpecError for what the image does not offer."""
-    for ready, there in _ways(image).items():
-        if spec.ready == ready and not there:
+    for way, offer in _WAYS.items():
+        if spec.ready == way and (image is None or way not in image.ways):
             label = image.label if image is not None else None
-            raise SpecError(f"vm(ready={ready!r}): image {label!r} does not offer {_WAYS[ready]}", keyword="ready")
+            raise SpecError(f"vm(ready={way!r}): image {label!r} does not offer {offer}", keyword="ready")
     if spec.memory is None:
         spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
     if image is not None:
@@ -66,13 +66,6 @@ def _driver(device: str) -> str:
         with contextlib.suppress(ValueError, AttributeError):
             return str(json.loads(device).get("driver"))
     return device.partition(",")[0].removeprefix("driver=")
-
-
-def _ways(image: Image | None) -> dict[str, bool]:
-    """Return which ways into a guest there are."""
-    if image is None:
-        return dict.fromkeys(_WAYS, False)
-    return {"shell": image.shell, "ssh": image.ssh_user is not None, "agent": image.agent}
 
 
 def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | None = None) -> Plan:

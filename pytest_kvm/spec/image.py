@@ -19,7 +19,10 @@ from pytest_kvm.spec.wording import Rejected, expected, expected_type, listed, s
 
 READY = ("shell", "ssh", "agent", "login", "none")
 SEEDS = ("nocloud", "config-drive")
+# Hexadecimal digits of each kind of checksum, the weakest first.
 DIGESTS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+# The fields that say which ways into a guest there are.
+WAYS = {"shell": "shell", "ssh": "ssh_user", "agent": "agent"}
 FILES = ("disk", "kernel", "initrd", "ssh_key")
 
 StrPath = str | os.PathLike[str]
@@ -190,12 +193,16 @@ class Image:
         return self.user == "root" or (self.ssh_user is not None and self.sudo)
 
     @property
+    def ways(self) -> list[str]:
+        """The ways into the guest, the best first: shell, ssh, agent."""
+        return [way for way, field in WAYS.items() if getattr(self, field)]
+
+    @property
     def when_ready(self) -> str | re.Pattern[str]:
         """The default of the marker's ``ready``."""
         if self.ready is not None:
             return self.ready
-        ways = (("shell", self.shell), ("ssh", self.ssh_user), ("agent", self.agent))
-        return next((name for name, there in ways if there), "login" if self.disk is not None else "none")
+        return next(iter(self.ways), "login" if self.disk is not None else "none")
 
     def below(self, base: Path) -> Image:
         """Return the image with relative paths made absolute, starting at ``base``."""
@@ -219,8 +226,8 @@ class Image:
             given = [name for name in givers if getattr(self, name) not in (None, False, "")]
             if given and not getattr(self, needed):
                 raise self._contradiction(given[0], f"it is of use with {needed}= only")
-        for ready, field in (("shell", "shell"), ("ssh", "ssh_user"), ("agent", "agent")):
-            if self.ready == ready and not getattr(self, field):
+        for way, field in WAYS.items():
+            if self.ready == way and way not in self.ways:
                 raise self._contradiction("ready", f"nothing else says that there is one; give {field}=")
         for field in ("settled", "resume"):
             if getattr(self, field) and not self.user:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
+from pytest_kvm.spec.image import DIGESTS
 
-# Hex digits of each kind, the weakest first.
-_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
-_KINDS = {digits: kind for kind, digits in _DIGITS.items()}
-_STRENGTH = {kind: rank for rank, kind in enumerate(_DIGITS)}
+_KINDS = {digits: kind for kind, digits in DIGESTS.items()}
+_STRENGTH = {kind: rank for rank, kind in enumerate(DIGESTS)}
 
 # coreutils' md5sum and its kin: "HEX  name", with "*" before the name when it was read as binary.
 _GNU = re.compile(r"(?P<hex>[0-9a-f]{32,128})[ \t]+\*?(?P<name>\S.*)", re.IGNORECASE)
@@ -119,11 +118,11 @@ def _others(listed: list[tuple[str, Checksum]]) -> str:
 
 
 def _well_formed(kind: str, digits: str) -> bool:
-    return len(digits) == _DIGITS.get(kind) and re.fullmatch("[0-9a-f]+", digits) is not None
+    return len(digits) == DIGESTS.get(kind) and re.fullmatch("[0-9a-f]+", digits) is not None
 
 
 def _malformed(text: str) -> SpecError:
-    kinds = ", ".join(f"{kind} ({digits} hex digits)" for kind, digits in _DIGITS.items())
+    kinds = ", ".join(f"{kind} ({digits} hex digits)" for kind, digits in DIGESTS.items())
     return SpecError(
         f"checksum {text!r} is not KIND:HEX, as in 'sha256:9f86d0…', of the kinds {kinds}",
         keyword="checksum",
