@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
@@ -32,7 +31,7 @@ from pytest_kvm.machine.templates import Templates
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives
+from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives, without_forwards
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
@@ -136,7 +135,7 @@ class Launcher:
             image = reachable(image, spec)
         spec = complete(spec, image)
         plan = make_plan(spec, image, accel, seed=seed)
-        return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, accel, seed))
+        return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
 
     def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
         folder = make_run_dir()
@@ -155,7 +154,7 @@ class Launcher:
             remove_run_dir(folder)
             raise
 
-    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None, accel: str, seed: Path | None) -> Origin:
+    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None) -> Origin:
         """Decide how the machine comes up; raises SpecError when it shall be a clone and cannot."""
         drives = plan_drives(plan.spec)
         if spec.start == "boot":
@@ -175,8 +174,7 @@ class Launcher:
             return Boot(drives, reason)
 
         def build() -> VM:
-            without_forwards = make_plan(spec.replace(hostfwd=[]), image, accel, seed=seed)
-            return self._machine(spec, without_forwards, image, Boot(cold))
+            return self._machine(spec, without_forwards(plan), image, Boot(cold))
 
         return FromTemplate(
             library=self.library(),

@@ -16,7 +16,7 @@ from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.qemu.migration import NotSaved, loading, save
-from pytest_kvm.qemu.plan import SEED_DISK, Plan, PlannedDrive
+from pytest_kvm.qemu.plan import SEED_DISK, Plan, PlannedDrive, without_forwards
 from pytest_kvm.qemu.ram import RamFile
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
@@ -170,8 +170,7 @@ def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
 
 def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
     plan = replace(
-        vm._plan,
-        nics=[replace(nic, forwards=()) for nic in vm._plan.nics],
+        without_forwards(vm._plan),
         ports=shell_ports(ports),
         ram=ram.shared(),
         incoming=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
@@ -103,6 +103,11 @@ class Plan:
     ram: Ram | None = None
     incoming: bool = False
     inherited: Sequence[int] = ()
+
+
+def without_forwards(plan: Plan) -> Plan:
+    """Return the plan of the same machine without ports of the host's, which no two machines can have."""
+    return replace(plan, nics=[replace(nic, forwards=()) for nic in plan.nics])
 
 
 def has_backend(spec: VMSpec) -> bool:
