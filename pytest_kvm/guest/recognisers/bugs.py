@@ -1,0 +1,68 @@
+"""Recognisers: what the kernel calls a BUG, and goes on."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_kvm.guest.recognisers.recogniser import Recogniser
+
+BUGS = (
+    Recogniser(
+        kind="BUG",
+        name="sleeping",
+        cues=(b"BUG: ",),
+        begins=re.compile(
+            r"BUG: (?P<what>sleeping function called from invalid context|assuming \w[\w ]* context) at \S+:\d+"
+        ),
+        title="BUG: {what}[ in {function}]",
+    ),
+    Recogniser(
+        kind="BUG",
+        name="atomic",
+        cues=(b"BUG: ",),
+        begins=re.compile(r"BUG: (?P<what>scheduling (?:while atomic|in a non-blocking section)): "),
+        title="BUG: {what}[ in {function}]",
+        skips=re.compile(r"schedule\w*|__schedule\w*|preempt_schedule\w*|__cond_resched\w*"),
+    ),
+    Recogniser(
+        kind="BUG",
+        name="preemptible",
+        cues=(b"BUG: ",),
+        begins=re.compile(r"BUG: (?P<what>using \w+\(\) in preemptible) \[\w+\] code: "),
+        title="BUG: {what} code[ in {function}]",
+        details=re.compile(r"\Acaller is (?P<function>\w[\w.]*)\+0x"),
+    ),
+    Recogniser(
+        kind="BUG",
+        name="slab",
+        cues=(b"BUG ",),
+        begins=re.compile(r"BUG (?P<cache>\S+) \((?:Not tainted|Tainted: .*)\): (?P<what>\S.*)"),
+        title="BUG {cache}: {what}[ in {function}]",
+    ),
+    Recogniser(
+        kind="BUG",
+        name="single",
+        cues=(b"BUG: ",),
+        begins=re.compile(r"BUG: (?P<what>Bad rss-counter state|non-zero pgtables_bytes on freeing mm)"),
+        title="BUG: {what}",
+        span=1,
+    ),
+    Recogniser(
+        kind="BUG",
+        name="bad page",
+        cues=(b"BUG: ",),
+        begins=re.compile(
+            r"BUG: (?P<what>Bad page (?:state|map|cache)|workqueue leaked [\w, ]*|Dentry|"
+            r"mempool element poison mismatch)"
+        ),
+        title="BUG: {what}[ in {function}]",
+    ),
+    Recogniser(
+        kind="BUG",
+        name="device",
+        cues=(b"unregister_netdevice: ",),
+        begins=re.compile(r"unregister_netdevice: waiting for \S+ to become free"),
+        title="unregister_netdevice: waiting for a device to become free",
+        span=1,
+    ),
+)

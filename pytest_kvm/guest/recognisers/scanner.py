@@ -1,0 +1,102 @@
+"""Watches what a guest prints for reports of what went wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_kvm.guest.recognisers.cues import Cues
+from pytest_kvm.guest.recognisers.line import line_of
+from pytest_kvm.guest.recognisers.reader import Reader
+from pytest_kvm.guest.recognisers.splat import Splat
+from pytest_kvm.guest.recognisers.table import CUES, PROMPTS
+
+# Longer lines count as several.
+MOST_LINE = 4 << 10
+# A message that stands this near to the end of such a piece belongs to the next one.
+_MARGIN = 256
+_BANNER = b"========"
+
+
+class Scanner:
+    """Finds the reports in what a guest prints, however it is torn; keeps a few lines of it at most."""
+
+    def __init__(self) -> None:
+        self._reader = Reader()
+        # The unfinished line, and the one before it if it has been left out.
+        self._rest = b""
+        self._before = b""
+
+    @property
+    def pending(self) -> Splat | None:
+        """The report that has begun and may go on; None when there is none."""
+        return self._reader.pending
+
+    def feed(self, data: bytes) -> list[Splat]:
+        """Take what came next; return the reports that are complete with it, in their order."""
+        text = self._rest + data
+        end = text.rfind(b"\n") + 1
+        done = self._scan(text[:end]) if end else []
+        *pieces, self._rest = _pieces(text[end:])
+        for piece in pieces:
+            done += self._scan(piece + b"\n")
+        if self._rest and any(prompt in self._rest for prompt in PROMPTS):
+            done += self._take_prompt()
+        return done
+
+    def finish(self) -> list[Splat]:
+        """Take it that nothing more comes for now: return the report that has begun, and the one in the last line.
+
+        What still comes of them later is left out; the rest of a line that said nothing is not.
+        """
+        line = line_of(self._rest)
+        done: list[Splat] = []
+        if self._reader.begins(line):
+            self._rest = b""
+            done = self._reader.read(line)
+        elif self._rest and not self._reader.idle:
+            done = self._reader.read(line)
+        return done + self._reader.end()
+
+    def _take_prompt(self) -> list[Splat]:
+        line = line_of(self._rest)
+        if not self._reader.begins(line):
+            return []
+        self._rest = b""
+        return self._reader.read(line)
+
+    def _scan(self, text: bytes) -> list[Splat]:
+        done: list[Splat] = []
+        cues = Cues(CUES, text)
+        position = 0
+        while position < len(text):
+            if self._reader.idle:
+                cue = cues.after(position)
+                if cue is None:
+                    break
+                start = text.rfind(b"\n", position, cue) + 1 or position
+                done += self._read_banner(text[position:start])
+                position = start
+            end = text.index(b"\n", position)
+            for piece in _pieces(text[position:end]):
+                done += self._reader.read(line_of(piece))
+            position = end + 1
+            self._before = b""
+        left = text[position:]
+        if left:
+            self._before = left[left.rfind(b"\n", 0, -1) + 1 :]
+        return done
+
+    def _read_banner(self, skipped: bytes) -> list[Splat]:
+        """Read the last line of what was left out if a report can begin with it."""
+        last = skipped[skipped.rfind(b"\n", 0, -1) + 1 :] or self._before
+        return self._reader.read(line_of(last.rstrip(b"\n"))) if _BANNER in last else []
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    """Yield the pieces of a line that is too long; the last one can go on."""
+    while len(line) > MOST_LINE:
+        cut = line.rfind(b"[", MOST_LINE - _MARGIN, MOST_LINE)
+        cut = cut if cut > 0 else MOST_LINE
+        yield line[:cut]
+        line = line[cut:]
+    yield line

@@ -1,0 +1,74 @@
+"""Recognisers: the guest does not come up: firmware, boot loader, initramfs, init."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_kvm.guest.recognisers.recogniser import Recogniser
+
+STARTUP = (
+    Recogniser(
+        kind="firmware",
+        name="firmware",
+        cues=(b"ootable", b"EFI Interactive Shell", b"Nothing to boot: "),
+        # SeaBIOS; OVMF; its shell, which it starts when there is nothing else; mkfs.fat's boot sector; iPXE.
+        begins=re.compile(
+            r"(?P<what>No bootable device|BdsDxe: No bootable option or device was found|UEFI Interactive Shell|"
+            r"This is not a bootable disk|Nothing to boot: .*)"
+        ),
+        title="{what}",
+        span=4,
+        fatal=True,
+        kernel=False,
+    ),
+    Recogniser(
+        kind="firmware",
+        name="GRUB",
+        cues=(b"grub rescue> ",),
+        begins=re.compile(r"grub rescue>"),
+        title="GRUB: rescue mode",
+        span=1,
+        fatal=True,
+        kernel=False,
+        unfinished=True,
+    ),
+    Recogniser(
+        kind="emergency shell",
+        name="initramfs trouble",
+        cues=(b"ropping to a shell", b"emergency"),
+        # initramfs-tools; dracut; mkinitcpio; Alpine's mkinitfs; systemd.
+        begins=re.compile(
+            r"(?P<what>ALERT! .*?)(?:\.? *Dropping to a shell!?)|Dropping to a shell!|"
+            r"(?:\S*dracut\S*: )?Entering emergency mode\.|"
+            r"You are now being dropped into an emergency shell|initramfs emergency recovery shell launched|"
+            r"You are in emergency mode"
+        ),
+        title="emergency shell[: {what}]",
+        span=12,
+        fatal=True,
+        kernel=False,
+        joins=frozenset({"initramfs shell", "initramfs trouble"}),
+    ),
+    Recogniser(
+        kind="emergency shell",
+        name="initramfs shell",
+        cues=(b"(initramfs) ",),
+        begins=re.compile(r"\(initramfs\)"),
+        title="emergency shell: initramfs",
+        span=1,
+        fatal=True,
+        kernel=False,
+        unfinished=True,
+        joins=frozenset({"initramfs trouble"}),
+    ),
+    Recogniser(
+        kind="failed init",
+        name="frozen init",
+        cues=(b"reezing execution",),
+        begins=re.compile(r"systemd\[1\]: Freezing execution|\[!!!!!!\] .*, freezing\."),
+        title="systemd: Freezing execution",
+        span=1,
+        fatal=True,
+        kernel=False,
+    ),
+)
