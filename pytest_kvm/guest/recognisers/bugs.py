@@ -10,7 +10,7 @@ BUGS = (
     Recogniser(
         kind="BUG",
         name="sleeping",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(
             r"BUG: (?P<what>sleeping function called from invalid context|assuming \w[\w ]* context) at \S+:\d+"
         ),
@@ -19,7 +19,7 @@ BUGS = (
     Recogniser(
         kind="BUG",
         name="atomic",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: (?P<what>scheduling (?:while atomic|in a non-blocking section)): "),
         title="BUG: {what}[ in {function}]",
         skips=re.compile(r"schedule\w*|__schedule\w*|preempt_schedule\w*|__cond_resched\w*"),
@@ -27,7 +27,7 @@ BUGS = (
     Recogniser(
         kind="BUG",
         name="preemptible",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: (?P<what>using \w+\(\) in preemptible) \[\w+\] code: "),
         title="BUG: {what} code[ in {function}]",
         details=re.compile(r"\Acaller is (?P<function>\w[\w.]*)\+0x"),
@@ -35,14 +35,14 @@ BUGS = (
     Recogniser(
         kind="BUG",
         name="slab",
-        cues=(b"BUG ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG (?P<cache>\S+) \((?:Not tainted|Tainted: .*)\): (?P<what>\S.*)"),
         title="BUG {cache}: {what}[ in {function}]",
     ),
     Recogniser(
         kind="BUG",
         name="single",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: (?P<what>Bad rss-counter state|non-zero pgtables_bytes on freeing mm)"),
         title="BUG: {what}",
         span=1,
@@ -50,7 +50,7 @@ BUGS = (
     Recogniser(
         kind="BUG",
         name="bad page",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(
             r"BUG: (?P<what>Bad page (?:state|map|cache)|workqueue leaked [\w, ]*|Dentry|"
             r"mempool element poison mismatch)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 # ECMA-48: control sequences, strings up to their terminator, shorter sequences; then all that prints nothing. A tab and
@@ -40,16 +39,11 @@ def line_of(data: bytes) -> str:
     return text.rpartition("\r")[2].rstrip()
 
 
-def starts(line: str) -> Iterator[Start]:
-    """Yield where in a line a message can begin, from the left.
+def starts(line: str) -> list[Start]:
+    """Return where in a line a message can begin, from the left; there is one at least.
 
     In a line with a time only behind one: the kernel writes a message as a whole, so it stands behind whatever a
     program had written to the line by then, be it another message that was printed again.
     """
-    stamped = False
-    for found in _STAMP.finditer(line):
-        stamped = True
-        yield Start(found.start(), found.end(), found[2] or found[1])
-    if not stamped:
-        for found in _PLAIN.finditer(line):
-            yield Start(found.start(), found.end(), None)
+    timed = [Start(found.start(), found.end(), found[2] or found[1]) for found in _STAMP.finditer(line)]
+    return timed or [Start(found.start(), found.end(), None) for found in _PLAIN.finditer(line)]

@@ -22,7 +22,7 @@ LOCKS = (
     Recogniser(
         kind="lockdep",
         name="deadlock",
-        cues=(b"WARNING: ", b"INFO: ", b"BUG: "),
+        cues=(b"WARNING: ", b"INFO: ", b"BUG"),
         begins=re.compile(rf"{_HEAD}(?:{_DEADLOCKS})"),
         title="possible deadlock[ in {function}]",
         # The stack at the end is the one that matters: the others are of the past.
@@ -30,14 +30,14 @@ LOCKS = (
     Recogniser(
         kind="lockdep",
         name="lock misuse",
-        cues=(b"WARNING: ", b"INFO: ", b"BUG: "),
+        cues=(b"WARNING: ", b"INFO: ", b"BUG"),
         begins=re.compile(rf"{_HEAD}(?P<what>{_MISUSES})"),
         title="{what}[ in {function}]",
     ),
     Recogniser(
         kind="lockdep",
         name="held at exit",
-        cues=(b"WARNING: ", b"BUG: "),
+        cues=(b"WARNING: ", b"BUG"),
         begins=re.compile(r"(?:\[ )?(?:WARNING|BUG): \S+/\d+ still has locks held!"),
         title="still has locks held[ in {function}]",
     ),
@@ -51,7 +51,7 @@ LOCKS = (
     Recogniser(
         kind="lockdep",
         name="lockdep limit",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(
             r"BUG: (?P<what>MAX_\w+ too low|looking up invalid subclass|key \S+ has not been registered)"
         ),
@@ -61,7 +61,7 @@ LOCKS = (
     Recogniser(
         kind="BUG",
         name="spinlock",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: (?P<what>(?:spinlock|rwlock|rwsem|mutex) [a-z -]+?)(?: suspected)? on CPU#"),
         title="BUG: {what}[ in {function}]",
     ),

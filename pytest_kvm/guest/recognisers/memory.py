@@ -25,7 +25,7 @@ MEMORY = (
     Recogniser(
         kind="OOM",
         name="OOM kill",
-        cues=(b"ut of memory: Kill", b"ut of memory (oom_kill_allocating_task): Kill"),
+        cues=(b"ut of memory: Kill", b"(oom_kill_allocating_task): Kill"),
         begins=re.compile(_KILLED),
         title="OOM: killed {victim}",
         span=1,

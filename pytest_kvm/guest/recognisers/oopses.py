@@ -14,7 +14,7 @@ OOPSES = (
     Recogniser(
         kind="oops",
         name="fault",
-        cues=(b"BUG: ", b"nable to handle"),
+        cues=(b"BUG", b"nable to handle "),
         # x86 in its versions, PowerPC; arm64, arm, RISC-V, s390.
         begins=re.compile(
             r"(?:BUG: |CPU \d+ )?(?P<what>[Uu]nable to handle (?:kernel )?(?:NULL pointer dereference|paging request|"
@@ -29,7 +29,7 @@ OOPSES = (
     Recogniser(
         kind="oops",
         name="stack overflow",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: (?:\w+ )?stack guard page was hit"),
         title="BUG: stack guard page was hit[ in {function}]",
         ends=_END,
@@ -37,7 +37,7 @@ OOPSES = (
     Recogniser(
         kind="oops",
         name="double fault",
-        cues=(b"PANIC: double",),
+        cues=(b"PANIC: ",),
         begins=re.compile(r"(?:traps: )?PANIC: (?P<what>double fault)"),
         title="{what}[ in {function}]",
         ends=_END,
@@ -60,7 +60,7 @@ OOPSES = (
     Recogniser(
         kind="BUG",
         name="kernel BUG",
-        cues=(b"kernel BUG at ", b"BUG: failure at "),
+        cues=(b"BUG",),
         begins=re.compile(r"(?:kernel BUG at |BUG: failure at )\S+?:\d+(?:[!\s]|/(?P<function>\w+)\(\))"),
         title="kernel BUG[ in {function}]",
         ends=_END,
@@ -69,7 +69,7 @@ OOPSES = (
     Recogniser(
         kind="WARNING",
         name="cut here",
-        cues=(b"[ cut here ]",),
+        cues=(b"[ cut here ]---",),
         begins=re.compile(r"-{8,}\[ cut here \]-{8,}"),
         title="WARNING[: {message}]",
         details=re.compile(r"\A(?!-{8}|WARNING: )(?P<message>\S.*)"),

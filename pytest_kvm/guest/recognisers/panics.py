@@ -12,7 +12,7 @@ PANICS = (
     Recogniser(
         kind="panic",
         name="panic",
-        cues=(b"Kernel panic",),
+        cues=(b"Kernel panic - not ",),
         # What stands behind the reason: an exit code, a place, the end of a sentence.
         begins=re.compile(
             r"Kernel panic - not syncing: (?P<reason>.*?)"
@@ -26,7 +26,7 @@ PANICS = (
     Recogniser(
         kind="panic",
         name="no root",
-        cues=(b"Cannot open root device",),
+        cues=(b"VFS: Cannot open root device",),
         begins=re.compile(r"VFS: Cannot open root device"),
         title="panic: VFS: Unable to mount root fs",
         fatal=True,
@@ -34,7 +34,7 @@ PANICS = (
     Recogniser(
         kind="panic",
         name="early exception",
-        cues=(b"PANIC: early",),
+        cues=(b"PANIC: ",),
         # Written before there is a time (arch/x86/mm/extable.c).
         begins=re.compile(r"PANIC: early exception (?P<vector>\w+)"),
         title="panic: early exception {vector}[ in {function}]",

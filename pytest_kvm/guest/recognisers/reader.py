@@ -7,19 +7,23 @@ from typing import NamedTuple
 
 from pytest_kvm.guest.recognisers.line import Start, starts
 from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.replay import Replay
 from pytest_kvm.guest.recognisers.report import Report
 from pytest_kvm.guest.recognisers.splat import Splat
 from pytest_kvm.guest.recognisers.table import NEW_KERNEL, NEW_MACHINE, RECOGNISERS
 
 # What stands in front of a report's first message.
-BANNER = re.compile(r"={8,}\Z")
+BANNER = "========"
 # Lines after a report of which a panic can still be the consequence.
 _AFTERMATH = 64
-# Messages that are known again when they are printed again.
-_REMEMBERED = 512
 _GROUP = re.compile(r"\(\?P<\w+>")
-# One pattern for the beginnings of all reports, which is faster than one after the other.
-_ANY = re.compile("|".join(f"(?:{_GROUP.sub('(?:', row.begins.pattern)})" for row in RECOGNISERS))
+# One pattern for all that something begins with, which is faster than one after the other.
+_ANY = re.compile(
+    "|".join(
+        f"(?:{_GROUP.sub('(?:', pattern.pattern)})"
+        for pattern in [*(row.begins for row in RECOGNISERS), NEW_KERNEL, NEW_MACHINE]
+    )
+)
 
 
 class _Beginning(NamedTuple):
@@ -33,6 +37,7 @@ class Reader:
 
     Messages of the kernel carry a time or do not, as printk.time says. A kernel is known to write times once it has
     introduced itself with one; from then on a line without a time is not its message, but a program's that quotes one.
+    A message that is printed again with the same time is not a new one.
     """
 
     def __init__(self) -> None:
@@ -41,8 +46,9 @@ class Reader:
         self._last: Report | None = None
         self._since: list[str] = []
         self._banner: list[str] = []
-        self._timed = False
-        self._seen: dict[tuple[str, str], None] = {}
+        # Whether the kernel writes times; None for one that has not introduced itself.
+        self._timed: bool | None = None
+        self._replay = Replay()
 
     @property
     def idle(self) -> bool:
@@ -56,20 +62,23 @@ class Reader:
 
     def read(self, line: str) -> list[Splat]:
         """Take the next line; return the reports that are complete with it."""
-        first = next(starts(line))
-        beginning = self._beginning(line)
+        spots = starts(line)
+        candidates = [spot for spot in spots if _ANY.match(line, spot.text)]
+        beginning = self._beginning(line, candidates)
         if beginning:
             done = self._begin(line, beginning)
-        elif NEW_KERNEL.match(line, first.text) or NEW_MACHINE.match(line, first.text):
-            done = self._start_anew(timed=first.time is not None)
+        elif candidates and NEW_KERNEL.match(line, candidates[-1].text):
+            done = self._new_kernel(candidates[-1])
+        elif candidates and NEW_MACHINE.match(line, candidates[-1].text):
+            done = self._new_machine()
         else:
-            done = self._continue(line)
-        self._banner = [line[first.first :]] if BANNER.match(line, first.text) else []
+            done = self._continue(line, spots[-1])
+        self._banner = [line[spots[-1].first :]] if line.endswith(BANNER) else []
         return done
 
     def begins(self, line: str) -> bool:
-        """Return whether a line would begin a report, or bring the next part of one."""
-        return self._beginning(line) is not None
+        """Return whether a line would begin a report, or be the next important part of one."""
+        return self._beginning(line, starts(line)) is not None
 
     def end(self) -> list[Splat]:
         """End the report that has begun."""
@@ -84,31 +93,38 @@ class Reader:
         self._last, self._since = report, []
         return [] if report.replayed else [report.splat]
 
-    def _start_anew(self, *, timed: bool) -> list[Splat]:
+    def _new_kernel(self, start: Start) -> list[Splat]:
+        # A program may quote the line with a time or without. What is known for certain is not forgotten: in doubt
+        # messages without a time are believed.
+        if start.time is None:
+            self._timed = False
+        elif self._timed is None:
+            self._timed = True
+        return self._close()
+
+    def _new_machine(self) -> list[Splat]:
         done = self._close()
-        self._last = None
-        self._timed = timed
-        self._seen.clear()
+        self._last = self._timed = None
+        self._replay.forget()
         return done
 
-    def _beginning(self, line: str) -> _Beginning | None:
-        for start in starts(line):
-            if _ANY.match(line, start.text):
-                text = line[start.text :]
-                for row in RECOGNISERS:
-                    if self._believes(row, start) and (found := row.begins.match(text)):
-                        return _Beginning(start, row, found)
+    def _beginning(self, line: str, spots: list[Start]) -> _Beginning | None:
+        for spot in spots:
+            text = line[spot.text :]
+            for row in RECOGNISERS:
+                if self._believes(row, spot) and (found := row.begins.match(text)):
+                    return _Beginning(spot, row, found)
         return None
 
-    def _believes(self, row: Recogniser, start: Start) -> bool:
-        if row.kernel and self._timed and start.time is None:
+    def _believes(self, row: Recogniser, spot: Start) -> bool:
+        if row.kernel and self._timed and spot.time is None:
             return False
         return bool(row.cues) or (self._report is not None and self._report.accepts(row))
 
     def _begin(self, line: str, beginning: _Beginning) -> list[Splat]:
         start, row, found = beginning
         printed = line[start.first :]
-        replayed = self._was_seen(start, found.string)
+        replayed = start.time is not None and self._replay.again(start.time, found.string)
         if self._report and self._report.accepts(row):
             self._report.begin(row, found, printed)
             return self._close() if self._report.ended else []
@@ -117,47 +133,39 @@ class Reader:
             self._last.joined.add(row.name)
             return []
         done = self._close()
-        before = self._cause(start) if row.name == "panic" else []
         timed = start.time is not None
-        self._report = Report(row, timed=timed, replayed=replayed, before=[*before, *self._banner])
+        before = [*self._cause(row, timed=timed), *self._banner]
+        self._report = Report(row, timed=timed, replayed=replayed, before=before)
         self._report.begin(row, found, printed)
         self._last = None
         return [*done, *self._close()] if self._report.ended else done
 
-    def _cause(self, start: Start) -> list[str]:
+    def _cause(self, row: Recogniser, *, timed: bool) -> list[str]:
+        """Return the lines of the report whose consequence a panic is."""
         last = self._last
-        if last is None or last.timed != (start.time is not None):
+        if not row.fatal or not row.kernel or last is None or last.row.fatal or last.timed != timed:
             return []
         return [*last.lines, *self._since]
 
-    def _was_seen(self, start: Start, text: str) -> bool:
-        if start.time is None:
-            return False
-        key = (start.time, text)
-        seen = key in self._seen
-        self._seen[key] = None
-        if len(self._seen) > _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        return seen
-
-    def _continue(self, line: str) -> list[Splat]:
-        *_, start = starts(line)
+    def _continue(self, line: str, start: Start) -> list[Splat]:
         report = self._report
         if report is None:
             self._follow(line, start)
             return []
-        if report.timed and start.time is None:
-            report.pass_by()
-        elif report.timed:
-            report.add(line[start.text :], line[start.first :])
-        else:
+        if not report.timed:
             report.add(line, line)
+        elif start.time is None:
+            report.pass_by()
+        else:
+            report.add(line[start.text :], line[start.first :])
         return self._close() if report.ended else []
 
     def _follow(self, line: str, start: Start) -> None:
         if self._last is None:
             return
-        if self._last.timed == (start.time is not None):
-            self._since.append(line[start.first :] if start.time else line)
+        if not self._last.timed:
+            self._since.append(line)
+        elif start.time is not None:
+            self._since.append(line[start.first :])
         if len(self._since) >= _AFTERMATH:
             self._last = None

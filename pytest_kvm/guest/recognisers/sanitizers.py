@@ -14,7 +14,7 @@ SANITIZERS = (
     Recogniser(
         kind="KASAN",
         name="KASAN",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(
             rf"BUG: KASAN: (?P<what>[\w -]+?)(?: in {_PLACE}\S*| on address \w+)?(?: at addr \w+)?(?: \[\w+\])?\Z"
         ),
@@ -25,7 +25,7 @@ SANITIZERS = (
     Recogniser(
         kind="KMSAN",
         name="KMSAN",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(rf"BUG: KMSAN: (?P<what>[\w -]+?) in {_PLACE}"),
         title="KMSAN: {what} in {function}",
         ends=_RULE,
@@ -33,7 +33,7 @@ SANITIZERS = (
     Recogniser(
         kind="KCSAN",
         name="KCSAN",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(
             rf"BUG: KCSAN: (?P<what>[\w :-]+?) in (?P<function1>{FUNCTION})\S*(?: / (?P<function2>{FUNCTION}))?"
         ),
@@ -43,7 +43,7 @@ SANITIZERS = (
     Recogniser(
         kind="KFENCE",
         name="KFENCE",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(rf"BUG: KFENCE: (?P<what>[\w -]+?) in {_PLACE}"),
         title="KFENCE: {what} in {function}",
         ends=_RULE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_kvm.guest.recognisers.cues import Cues
+from pytest_kvm.guest.recognisers.cues import Places
 from pytest_kvm.guest.recognisers.line import line_of
-from pytest_kvm.guest.recognisers.reader import Reader
+from pytest_kvm.guest.recognisers.reader import BANNER, Reader
 from pytest_kvm.guest.recognisers.splat import Splat
 from pytest_kvm.guest.recognisers.table import CUES, PROMPTS
 
@@ -14,7 +14,6 @@ from pytest_kvm.guest.recognisers.table import CUES, PROMPTS
 MOST_LINE = 4 << 10
 # A message that stands this near to the end of such a piece belongs to the next one.
 _MARGIN = 256
-_BANNER = b"========"
 
 
 class Scanner:
@@ -34,11 +33,15 @@ class Scanner:
     def feed(self, data: bytes) -> list[Splat]:
         """Take what came next; return the reports that are complete with it, in their order."""
         text = self._rest + data
+        places = CUES.within(text)
         end = text.rfind(b"\n") + 1
-        done = self._scan(text[:end]) if end else []
+        done = self._scan(text, end, places)
         *pieces, self._rest = _pieces(text[end:])
         for piece in pieces:
-            done += self._scan(piece + b"\n")
+            found = places.after(end)
+            end += len(piece)
+            if not self._reader.idle or (found is not None and found < end):
+                done += self._reader.read(line_of(piece))
         if self._rest and any(prompt in self._rest for prompt in PROMPTS):
             done += self._take_prompt()
         return done
@@ -64,32 +67,31 @@ class Scanner:
         self._rest = b""
         return self._reader.read(line)
 
-    def _scan(self, text: bytes) -> list[Splat]:
+    def _scan(self, text: bytes, end: int, places: Places) -> list[Splat]:
+        """Read the lines up to ``end``, without those that say nothing."""
         done: list[Splat] = []
-        cues = Cues(CUES, text)
         position = 0
-        while position < len(text):
+        while position < end:
             if self._reader.idle:
-                cue = cues.after(position)
-                if cue is None:
+                found = places.after(position)
+                if found is None or found >= end:
                     break
-                start = text.rfind(b"\n", position, cue) + 1 or position
+                start = text.rfind(b"\n", position, found) + 1 or position
                 done += self._read_banner(text[position:start])
                 position = start
-            end = text.index(b"\n", position)
-            for piece in _pieces(text[position:end]):
+            line_end = text.index(b"\n", position)
+            for piece in _pieces(text[position:line_end]):
                 done += self._reader.read(line_of(piece))
-            position = end + 1
+            position = line_end + 1
             self._before = b""
-        left = text[position:]
-        if left:
-            self._before = left[left.rfind(b"\n", 0, -1) + 1 :]
+        if position < end:
+            self._before = text[text.rfind(b"\n", position, end - 1) + 1 or position : end]
         return done
 
     def _read_banner(self, skipped: bytes) -> list[Splat]:
         """Read the last line of what was left out if a report can begin with it."""
         last = skipped[skipped.rfind(b"\n", 0, -1) + 1 :] or self._before
-        return self._reader.read(line_of(last.rstrip(b"\n"))) if _BANNER in last else []
+        return self._reader.read(line_of(last.rstrip(b"\n"))) if BANNER.encode() in last else []
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:

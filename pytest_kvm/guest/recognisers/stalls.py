@@ -14,7 +14,7 @@ STALLS = (
     Recogniser(
         kind="soft lockup",
         name="soft lockup",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"(?:(?:NMI )?watchdog: )?BUG: soft lockup - CPU#\d+ stuck for \d+s!"),
         title="BUG: soft lockup[ in {function}]",
         skips=_BUSY,
@@ -22,7 +22,7 @@ STALLS = (
     Recogniser(
         kind="hard lockup",
         name="hard lockup",
-        cues=(b"ard LOCKUP on cpu", b"Hard LOCKUP"),
+        cues=(b"LOCKUP",),
         begins=re.compile(
             r"(?:(?:NMI )?[Ww]atchdog: )?(?:Watchdog detected hard LOCKUP on cpu|"
             r"Watchdog CPU:\d+ (?:Hard LOCKUP|detected Hard LOCKUP)|CPU \d+ self-detected hard LOCKUP)"
@@ -52,7 +52,7 @@ STALLS = (
     Recogniser(
         kind="BUG",
         name="workqueue lockup",
-        cues=(b"BUG: ",),
+        cues=(b"BUG",),
         begins=re.compile(r"BUG: workqueue lockup - pool"),
         title="BUG: workqueue lockup",
     ),

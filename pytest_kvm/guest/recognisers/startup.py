@@ -10,11 +10,11 @@ STARTUP = (
     Recogniser(
         kind="firmware",
         name="firmware",
-        cues=(b"ootable", b"EFI Interactive Shell", b"Nothing to boot: "),
-        # SeaBIOS; OVMF; its shell, which it starts when there is nothing else; mkfs.fat's boot sector; iPXE.
+        cues=(b"ootable", b"EFI Interactive Shell"),
+        # SeaBIOS; OVMF; its shell, which it starts when there is nothing else; mkfs.fat's boot sector.
         begins=re.compile(
             r"(?P<what>No bootable device|BdsDxe: No bootable option or device was found|UEFI Interactive Shell|"
-            r"This is not a bootable disk|Nothing to boot: .*)"
+            r"This is not a bootable disk)"
         ),
         title="{what}",
         span=4,

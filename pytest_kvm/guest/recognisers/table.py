@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pytest_kvm.guest.recognisers.bugs import BUGS
+from pytest_kvm.guest.recognisers.cues import Cues
 from pytest_kvm.guest.recognisers.locks import LOCKS
 from pytest_kvm.guest.recognisers.memory import MEMORY
 from pytest_kvm.guest.recognisers.oopses import OOPSES
@@ -19,5 +20,5 @@ NEW_KERNEL = re.compile(r"Linux version \d|Booting Linux on physical CPU")
 NEW_MACHINE = re.compile(r"SeaBIOS \(version |UEFI firmware \(version ")
 
 RECOGNISERS: tuple[Recogniser, ...] = (*PANICS, *SANITIZERS, *STALLS, *LOCKS, *MEMORY, *STARTUP, *OOPSES, *BUGS)
-CUES = tuple(sorted({cue for row in RECOGNISERS for cue in row.cues} | {b"Linux version ", b"SeaBIOS (version "}))
+CUES = Cues([cue for row in RECOGNISERS for cue in row.cues] + [b"Linux version ", b"SeaBIOS (version "])
 PROMPTS = tuple(cue for row in RECOGNISERS if row.unfinished for cue in row.cues)
