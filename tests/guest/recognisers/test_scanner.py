@@ -10,7 +10,7 @@ PANIC = b"[    2.500000] Kernel panic - not syncing: sysrq triggered crash\r\n"
 def known(scanner: Scanner) -> tuple[str, str, bool] | None:
     """What the scanner says of the report that has begun."""
     splat = scanner.pending
-    return splat and (splat.kind, splat.title, splat.fatal)
+    return (splat.kind, splat.title, splat.fatal) if splat else None
 
 
 def test_a_panic_is_pending_with_its_first_line() -> None:
