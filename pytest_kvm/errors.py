@@ -19,7 +19,11 @@
         ├── SSHError         an SSH connection could not be made, or was lost
         ├── AgentError       the guest agent refused a command, or went away under it
         ├── TransferError    the guest did not take, or give, a file
-        ├── GuestPanic       the guest's kernel panicked
+        ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
+        ├── Verdict          the guest misbehaved
+        │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
+        │   └── KernelSplat  its kernel complained: a WARNING, an oops, KASAN …
+        ├── NotSeen          what a test said would happen did not
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
         │   ├── BootTimeout
         │   ├── ConsoleTimeout
@@ -200,5 +204,44 @@ class TeardownError(MachineError):
     """Something of a machine would have survived the test."""
 
 
-class GuestPanic(MachineError):
-    """The guest's kernel panicked (QEMU's event GUEST_PANICKED)."""
+class DriveFailed(MachineError):
+    """QEMU could not read or write a drive's file, and stopped the guest.
+
+    ``drive`` is its id, ``reason`` what the operating system said, ``nospace`` whether the host's disk is full.
+    """
+
+    def __init__(self, message: str, *, drive: str, reason: str, nospace: bool) -> None:
+        super().__init__(message)
+        self.drive = drive
+        self.reason = reason
+        self.nospace = nospace
+
+
+class Verdict(MachineError):
+    """The guest misbehaved: ``kind`` is in short how (``panic``, ``shutdown``, ``WARNING``), ``title`` what happened.
+
+    ``trace`` is what the guest printed about it, "" if nothing.
+    """
+
+    def __init__(self, message: str, *, kind: str = "panic", title: str = "", trace: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.title = title
+        self.trace = trace
+
+
+class GuestPanic(Verdict):
+    """The guest cannot go on.
+
+    Its kernel panicked (``kind`` is ``panic``), its user space ended in an emergency shell (``emergency shell``), its
+    firmware found nothing to boot (``firmware``), it switched the machine off (``shutdown``) or rebooted it
+    (``reboot``) without being asked, or its watchdog fired (``watchdog``).
+    """
+
+
+class KernelSplat(Verdict):
+    """The guest's kernel complained, and went on: a WARNING, an oops, a report of KASAN or lockdep …"""
+
+
+class NotSeen(MachineError):
+    """What the test said that the machine would do did not happen."""

@@ -30,16 +30,21 @@ class Deadline:
         return Deadline(min(limits) if limits else None)
 
 
+Failure = Callable[[], Exception]
+
+
 class Watch:
     """The one way to wait on a machine: for something to become true, or for the news that it never will.
 
-    Whoever changes what others wait for does so inside ``with watch:`` and calls ``notify()``. ``fail()`` gives the
-    reason why waiting is in vain, such as QEMU's end; every wait then ends at once with that error.
+    Whoever changes what others wait for does so inside ``with watch:`` and calls ``notify()``. ``fail()`` gives a
+    reason why waiting is in vain, such as QEMU's end; every wait then ends at once with the first reason there is.
     """
 
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.RLock())
-        self._failure: Callable[[], Exception] | None = None
+        self._failures: list[Failure] = []
+        # While it is more than 0, the end of what others wait for is what a test wants.
+        self.forgiving = 0
 
     def __enter__(self) -> None:
         self._condition.acquire()
@@ -52,37 +57,48 @@ class Watch:
         with self._condition:
             self._condition.notify_all()
 
-    def fail(self, failure: Callable[[], Exception]) -> None:
-        """End all waits, now and later, with the error that ``failure`` makes. The first reason stays."""
+    def fail(self, failure: Failure) -> None:
+        """End all waits, now and later, with the error that ``failure`` makes, unless there is one before it."""
         with self._condition:
-            self._failure = self._failure or failure
+            self._failures.append(failure)
             self._condition.notify_all()
 
-    def reset(self) -> None:
-        """Forget the failure: the machine is started again."""
+    def withdraw(self, failure: Failure) -> None:
+        """Take a failure back, if it is there."""
         with self._condition:
-            self._failure = None
+            self._failures = [other for other in self._failures if other != failure]
+
+    def reset(self) -> None:
+        """Forget all failures: the machine is started again."""
+        with self._condition:
+            self._failures.clear()
 
     @property
     def failed(self) -> bool:
-        """Whether ``fail`` was called."""
-        return self._failure is not None
+        """Whether there is a failure."""
+        return bool(self._failures)
 
-    def check(self) -> None:
-        """Raise the failure, if there is one."""
-        if self._failure is not None:
-            raise self._failure()
+    @property
+    def failures(self) -> int:
+        """How many there are, for a wait that knows of them."""
+        return len(self._failures)
 
-    def wait_for(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:
+    def check(self, known: int = 0) -> None:
+        """Raise the first failure behind those that are ``known``, if there is one."""
+        if len(self._failures) > known:
+            raise self._failures[known]()
+
+    def wait_for(self, predicate: Callable[[], bool], deadline: Deadline, *, known: int = 0) -> bool:
         """Wait until ``predicate()`` is true; return False when the deadline came first.
 
-        What is true wins over a failure: output that arrived before the end still counts. Raises the failure.
+        What is true wins over a failure: output that arrived before the end still counts. Raises the first failure,
+        of those that are not ``known``.
         """
         with self._condition:
-            self._condition.wait_for(lambda: predicate() or self._failure is not None, deadline.remaining())
+            self._condition.wait_for(lambda: predicate() or len(self._failures) > known, deadline.remaining())
             if predicate():
                 return True
-            self.check()
+            self.check(known)
             return False
 
     def wait_only(self, predicate: Callable[[], bool], deadline: Deadline) -> bool:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, overload
 
-from pytest_kvm.errors import CommandTimeout
+from pytest_kvm.errors import CommandTimeout, MachineError
 from pytest_kvm.guest.result import (
     Check,
     Command,
@@ -20,6 +20,8 @@ from pytest_kvm.guest.result import (
 from pytest_kvm.waiting import Deadline
 
 DEFAULT_TIMEOUT = 60.0
+# The status of a command whose answer was lost, where a test expected that.
+LOST = -1
 
 
 class Ended(NamedTuple):
@@ -40,6 +42,11 @@ class Runner(ABC):
     @abstractmethod
     def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
         """Run a script to its end; ``shown`` is what the user wrote, ``data`` goes to its stdin."""
+
+    @property
+    def expects_loss(self) -> bool:
+        """Whether a test expects the guest to go away under its commands."""
+        return False
 
     @property
     @abstractmethod
@@ -88,7 +95,8 @@ class Runner(ABC):
         stdout. ``check`` is the status that is expected: True for 0, False for any, a number, or several. ``timeout``
         is in seconds (None: no limit); on expiry the command's process group is killed. ``input`` goes to stdin,
         which is empty otherwise. ``env`` adds variables, ``cwd`` is the directory. Output is text, where bytes that
-        are not UTF-8 become ``\\xNN``, unless ``text=False``.
+        are not UTF-8 become ``\\xNN``, unless ``text=False``. Inside ``with vm.expect_panic():`` and its like, the
+        status of a command that loses its answer is -1 with ``check=False``.
 
         Raises CommandError for a status that was not expected, CommandTimeout with the output so far, and another
         MachineError when the guest or the way to it is lost; ValueError for a NUL byte and for a name in ``env``
@@ -98,7 +106,12 @@ class Runner(ABC):
         shown = script_of(command)
         script = script_of(command, env=env, cwd=cwd)
         data = input.encode() if isinstance(input, str) else input
-        ended = self._execute(script, shown, data, Deadline(timeout))
+        try:
+            ended = self._execute(script, shown, data, Deadline(timeout))
+        except MachineError:
+            if check is not False or not self.expects_loss:
+                raise
+            ended = Ended(LOST, b"", b"")
         seconds = time.monotonic() - started
         if ended.status is None:
             raise CommandTimeout(

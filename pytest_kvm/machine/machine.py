@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import (
-    GuestPanic,
     KVMError,
     QEMUExited,
     SpecError,
@@ -23,7 +22,8 @@ from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import remove_run_dir
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
-from pytest_kvm.machine.run import Run
+from pytest_kvm.machine.run import Run, shown
+from pytest_kvm.machine.verdicts.watcher import Watcher
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
@@ -36,6 +36,10 @@ from pytest_kvm.waiting import Deadline, Watch
 if TYPE_CHECKING:
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.templates import OpenTemplate
+
+
+# Channels that do not belong to the guest's shell.
+_NO_SHELL = ("console", "firmware", "agent")
 
 
 class Machine:
@@ -78,8 +82,16 @@ class Machine:
         # What ends the machine is asked for: not a failure of QEMU's.
         self._asked_off = False
         self._closed = False
+        # Why the kernel's last words may be missing, once that is known.
+        self.unmarked = ""
+        self.watcher = Watcher(self.name, io=io, watch=self.watch, boots=image is not None or self._ready != "none")
+        self._firmware: SerialPort | None = None
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder / "console.log")
+            self.watcher.listen(self.serial)
+        if plan.firmware is not None:
+            self._firmware = SerialPort(io=io, watch=self.watch, log_path=folder / "firmware.log")
+            self.watcher.listen(self._firmware)
 
     def __repr__(self) -> str:
         return f"<VM {self.name!r}: {'running' if self.running else 'off'}>"
@@ -140,6 +152,10 @@ class Machine:
     def _label(self) -> str | None:
         return self._image.label if self._image is not None else None
 
+    def receive(self) -> None:
+        """Take in what the guest has printed and is not read yet."""
+        self._io.call(self.watcher.receive)
+
     # Starting
 
     @property
@@ -156,6 +172,8 @@ class Machine:
         """End what is left of an earlier run: another one begins."""
         self._end_run()
         self.watch.reset()
+        self.watcher.revive()
+        self.unmarked = ""
         self._asked_off = False
 
     def _launch(self, deadline: Deadline, plan: Plan | None = None) -> None:
@@ -182,6 +200,8 @@ class Machine:
     def _attach(self, connections: Mapping[str, socket.socket]) -> None:
         if self.serial is not None:
             self.serial.attach(connections["console"])
+        if self._firmware is not None:
+            self._firmware.attach(connections["firmware"])
         if self._plan.agent is not None:
             self._agent = Agent(
                 name=self.name,
@@ -190,7 +210,7 @@ class Machine:
                 watch=self.watch,
                 internet=self.internet,
             )
-        ports = {name: connection for name, connection in connections.items() if name not in ("console", "agent")}
+        ports = {name: connection for name, connection in connections.items() if name not in _NO_SHELL}
         if ports:
             self.shell = Shell(
                 name=self.name,
@@ -207,40 +227,32 @@ class Machine:
     def _on_event(self, event: Event) -> None:
         if self._agent is not None:
             self._agent.heed(event)
+        self.watcher.heed(event)
         if event["event"] == "RESET":
             if self.shell is not None:
                 self.shell.lose("the machine was reset")
             if self._ssh is not None:
                 self._ssh.lose("the machine was reset")
-        elif event["event"] == "GUEST_PANICKED":
-            self._drain_console()
-            self.watch.fail(self._panicked)
-
-    def _drain_console(self) -> None:
-        if self.serial is not None:
-            self.serial.drain()
 
     def _on_exit(self, process: QEMUProcess) -> None:
-        self._drain_console()
+        wanted = self._asked_off or (self.watcher.shutdown_asked and process.returncode == 0)
+        self.watcher.exited(lambda: self._exited(process), f"QEMU {describe_end(process.returncode)}", wanted=wanted)
         if self.shell is not None:
             self.shell.lose("the machine went off")
         if self._agent is not None:
             self._agent.end()
-        self.watch.fail(lambda: self._exited(process))
-
-    def _panicked(self) -> GuestPanic:
-        return GuestPanic(f"VM {self.name!r}: the guest's kernel panicked. Console is at:\n{self._console_tail(60)}")
 
     def _exited(self, process: QEMUProcess) -> QEMUExited:
         stderr = process.stderr()
         if process.returncode == 0:
-            how = "was switched off" if self._asked_off else "powered off by itself"
-            message = f"VM {self.name!r} {how}"
+            ways = {"terminating on signal": "was ended by a signal from outside"}
+            how = next((way for sign, way in ways.items() if sign in stderr), "powered off by itself")
+            message = f"VM {self.name!r} {'was switched off' if self._asked_off else how}"
         else:
             message = f"VM {self.name!r}: QEMU {describe_end(process.returncode)}"
-        for label, text in (("QEMU said", stderr.strip()), ("Console is at", self._console_tail())):
-            if text:
-                message += f"\n{label}:\n{text}"
+        command = shown(process.command) if process.returncode != 0 else ""
+        evidence = {"QEMU said": stderr.strip(), "Console is at": self._console_tail(), "Command": command}
+        message += "".join(f"\n{label}:\n{text}" for label, text in evidence.items() if text)
         return QEMUExited(message, returncode=process.returncode, stderr=stderr)
 
     def _console_tail(self, lines: int = 20) -> str:
@@ -251,6 +263,8 @@ class Machine:
     def _end_run(self) -> None:
         run, self._run = self._run, None
         self._forwards = None
+        if run is not None and run.process.running:
+            self._asked_off = True
         with contextlib.ExitStack() as stack:
             if run is not None:
                 stack.callback(run.end)
@@ -281,8 +295,9 @@ class Machine:
                         stack.callback(self._template.close)
                     for snapshot in self._snapshots:
                         stack.callback(snapshot.close)
-                    if self.serial is not None:
-                        stack.callback(self.serial.close)
+                    for port in (self.serial, self._firmware):
+                        if port is not None:
+                            stack.callback(port.close)
                     stack.callback(self._end_run)
             except OSError as error:
                 raise TeardownError(f"VM {self.name!r}: cannot remove {self._folder}: {error}") from error

@@ -87,7 +87,8 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
     base = image.append if image is not None else ""
     if "console=" not in base:
         base = f"{KERNEL_APPEND} {base}"
-    append = " ".join(part for part in (base.strip(), _clock(kind, text, spec.append), spec.append) if part and kernel)
+    parts = (base.strip(), _clock(kind, text, spec.append), _patience(text), spec.append)
+    append = " ".join(part for part in parts if part and kernel)
     if spec.append and kernel is None:
         raise SpecError(
             f"vm(append={spec.append!r}): there is no kernel to give it to; name one with kernel=",
@@ -101,6 +102,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
         accel=text,
         qmp=Channel("qmp", _NOT_YET, connected=False),
         console=Channel("console", _NOT_YET) if kind != "none" else None,
+        firmware=Channel("firmware", _NOT_YET) if kernel is None and kind in ("q35", "pc") else None,
         kernel=Path(kernel) if kernel is not None else None,
         initrd=Path(initrd) if initrd is not None else None,
         append=append,
@@ -132,6 +134,15 @@ def _clock(kind: str, accel: str, append: str) -> str:
     if kind != "microvm" or not accel.startswith("tcg") or "tsc_early_khz" in append or frequency is None:
         return ""
     return f"tsc_early_khz={frequency}"
+
+
+def _patience(accel: str) -> str:
+    """Return how long an emulated kernel may wait for itself before it complains: its deadlines are for real hardware.
+
+    These are its maxima, 300 and two times 60 s (Linux, Documentation/admin-guide: kernel-parameters.txt and
+    lockup-watchdogs.rst). What a test appends comes later, and wins.
+    """
+    return "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60" if accel.startswith("tcg") else ""
 
 
 def _new_mac() -> str:

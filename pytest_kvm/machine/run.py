@@ -23,6 +23,8 @@ from pytest_kvm.waiting import Deadline, Watch
 # A QEMU that is told to quit is gone within milliseconds; the rest is for a host in trouble.
 _QUIT_PATIENCE = 3.0
 _TERM_PATIENCE = 2.0
+# For the events that QEMU sent before it ended; they are in our socket already.
+_LAST_WORDS = 0.5
 # block/file-posix.c: the image lock, taken on the file or, by an overlay, on what is below it.
 LOCK = re.compile(r'Failed to get (?:shared )?"(?P<kind>[^"]+)" lock')
 
@@ -45,6 +47,7 @@ class Run:
     ) -> None:
         self._name = plan.spec.name
         self._watch = watch
+        self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
         with contextlib.ExitStack() as stack:
             listeners = {
                 name: stack.enter_context(contextlib.closing(Listener(folder / name))) for name in _names(plan)
@@ -60,6 +63,7 @@ class Run:
                     stderr_path=folder / "qemu.log",
                     pass_fds=[*(listener.fileno() for listener in listeners.values()), *_inherited(plan)],
                     cwd=folder,
+                    before_exit=lambda: self.qmp.said_all(_LAST_WORDS),
                     on_exit=on_exit,
                 )
             except OSError as error:
@@ -68,7 +72,6 @@ class Run:
                 raise LaunchError(
                     f"VM {self._name!r}: cannot start {binary.path}: {error.strerror}", command=self.command
                 ) from error
-        self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
         try:
             attach({name: connection for name, connection in connections.items() if name != "qmp"})
             self._greet(connections["qmp"], plan, deadline)
@@ -134,7 +137,7 @@ def in_use(
 
 
 def _names(plan: Plan) -> list[str]:
-    channels = [plan.qmp, plan.console, plan.agent, *(channel for _, channel in plan.ports)]
+    channels = [plan.qmp, plan.console, plan.firmware, plan.agent, *(channel for _, channel in plan.ports)]
     return [channel.id.removeprefix("shell-") for channel in channels if channel is not None]
 
 
@@ -151,6 +154,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         plan,
         qmp=filled(plan.qmp),
         console=filled(plan.console) if plan.console else None,
+        firmware=filled(plan.firmware) if plan.firmware else None,
         ports=[(name, filled(channel)) for name, channel in plan.ports],
         agent=filled(plan.agent) if plan.agent else None,
     )

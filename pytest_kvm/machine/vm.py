@@ -21,6 +21,7 @@ from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.snapshots import Snapshot, take
 from pytest_kvm.machine.starting import Origin, Started, boot
+from pytest_kvm.machine.verdicts.expecting import Expecting
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_kvm.guest.shell.popen import GuestProcess
 
 
-class VM(Machine, Runner):
+class VM(Machine, Expecting, Runner):
     """A machine, made by the fixtures; it ends with the test (or session) that asked for it.
 
     ``name`` is its name, ``spec`` what was asked for with the defaults filled in, ``accel`` QEMU's accelerator,
@@ -108,6 +109,11 @@ class VM(Machine, Runner):
     # Commands
 
     @property
+    def expects_loss(self) -> bool:
+        """Whether a test expects the guest to go away under its commands."""
+        return self.watch.forgiving > 0
+
+    @property
     def via(self) -> str:
         """Which way ``run`` takes, and as whom."""
         return self._runner().via
@@ -173,6 +179,7 @@ class VM(Machine, Runner):
             except BaseException:
                 self._asked_off = True
                 self._end_run()
+                self.watcher.journal.tell_all()  # it belongs to the caller
                 raise
             self.origin = None
 
@@ -227,6 +234,7 @@ class VM(Machine, Runner):
         with self._verbs:
             if not self.running:
                 return
+            self.watcher.shutdown_asked = True
             if self.shell is not None and self.shell.ready:
                 self.shell.start("/sbin/poweroff", stdin=False)
             else:
@@ -236,13 +244,16 @@ class VM(Machine, Runner):
     def wait_for_shutdown(self, *, timeout: float = 60.0) -> None:
         """Wait until the guest has powered off by itself; ``timeout`` is in seconds.
 
-        Raises WaitTimeout, GuestPanic at once when the guest panics instead, and QEMUExited when QEMU crashes.
+        Who waits for it wants it: it is no verdict then, also if it has come already. Raises WaitTimeout, GuestPanic
+        at once when the guest panics instead, and QEMUExited when QEMU crashes.
         """
         run = self._run
         if run is None:
             return
         self._asked_off = False  # until it is known to have gone well
+        self.watcher.accept_shutdown()
         if not self.watch.wait_for(lambda: not run.process.running, Deadline(timeout)):
+            self.watcher.shutdown_asked = False
             raise WaitTimeout(
                 f"VM {self.name!r} did not power off within {timeout:g} s. Console is at:\n{self._console_tail()}",
                 timeout=timeout,
@@ -274,23 +285,25 @@ class VM(Machine, Runner):
         with self._verbs:
             if self.shell is not None and self.shell.ready:
                 shell = self.shell
-                self._reset(lambda: shell.start("/sbin/reboot", stdin=False), wait)
+                self._reset(lambda: shell.start("/sbin/reboot", stdin=False), wait, asked=True)
             else:
                 keys = [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]
-                self._reset(lambda: self.qmp.execute("send-key", {"keys": keys}), wait)
+                self._reset(lambda: self.qmp.execute("send-key", {"keys": keys}), wait, asked=True)
 
     def reset(self, *, wait: bool = True) -> None:
         """Press the reset button; returns when the machine is ready again (``wait=False``: at once)."""
         with self._verbs:
-            if self.running:
-                self.watch.reset()  # after a panic
             self._reset(lambda: self.qmp.execute("system_reset"), wait)
 
-    def _reset(self, trigger: Callable[[], object], wait: bool) -> None:
+    def _reset(self, trigger: Callable[[], object], wait: bool, *, asked: bool = False) -> None:
         deadline = Deadline(self._patience)
         position = self.serial.received if self.serial is not None else 0
-        with self.qmp.expect_event("RESET", timeout=self._patience):
-            trigger()
+        self.watcher.reset_asked = asked  # by the guest, because we asked it to
+        try:
+            with self.qmp.expect_event("RESET", timeout=self._patience):
+                trigger()
+        finally:
+            self.watcher.reset_asked = False
         if not self.qmp.execute("query-status")["running"]:
             self.qmp.execute("cont")  # it was paused, or had panicked
         if wait:

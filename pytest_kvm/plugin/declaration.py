@@ -9,6 +9,7 @@ import pytest
 from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.collection import MARKED_FIXTURES, UNUSED, own_marks
 from pytest_kvm.plugin.marks import levels_of
+from pytest_kvm.plugin.verdicts import check_allowances
 from pytest_kvm.spec.merge import check_levels, names
 from pytest_kvm.spec.wording import listed
 
@@ -19,6 +20,7 @@ def check_declaration(item: pytest.Item, fixtures: frozenset[str]) -> None:
     """Check what a test declares; ``fixtures`` are the VM fixtures that it uses. Raises SpecError."""
     levels = levels_of(item)
     check_levels(levels)
+    check_allowances(item)
     if not fixtures & MARKED_FIXTURES and own_marks(item):
         _without_fixture(item, fixtures)
     declared = names(levels)

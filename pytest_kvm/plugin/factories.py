@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from pytest_kvm.errors import MachineError, SpecError
+from pytest_kvm.machine.verdicts.settling import settle
+from pytest_kvm.plugin.verdicts import Allowances, add_notes, untold
 from pytest_kvm.spec.fields import VMFields
 from pytest_kvm.spec.vm import VMSpec
 
@@ -88,23 +90,38 @@ class Pool:
             raise MachineError(f"VM '{spec.name}' came up after the test had ended; it was closed")
         return vm
 
-    def close(self) -> None:
-        """Close every machine, the last one first; raises the first error, with the others as notes."""
+    @property
+    def machines(self) -> list[VM]:
+        """Those that are not closed."""
+        return [] if self._closed else self.all_machines
+
+    @property
+    def all_machines(self) -> list[VM]:
+        """All that there were."""
+        with self._lock:
+            return list(self._machines)
+
+    def close(self, allowances: Allowances) -> None:
+        """Close every machine, the last one first; raises the first error, with the others as notes.
+
+        An error is also what they found since the test was judged, unless it is allowed.
+        """
         with self._lock:
             self._closed = True
-            machines, self._machines = self._machines, []
+            machines = list(self._machines)
         errors: list[MachineError] = []
 
         def close(vm: VM) -> None:
             try:
+                settle(vm)
                 vm.close()
             except MachineError as error:
                 errors.append(error)
+            errors.extend(finding.error() for finding in untold(vm, allowances))
 
         with ExitStack() as stack:  # goes on to the end whatever else is raised
             for vm in machines:
                 stack.callback(close, vm)
         if errors:
-            for other in errors[1:]:
-                errors[0].add_note(f"and: {other}")
+            add_notes(errors[0], errors[1:])
             raise errors[0]

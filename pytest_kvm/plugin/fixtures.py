@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from pytest_kvm.plugin.options import OPTIONS, default_spec
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.starting import variant_of
+from pytest_kvm.plugin.verdicts import POOL, allowances
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
@@ -42,13 +44,13 @@ def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, V
 
 
 @pytest.fixture
-def _vm_pool(pytestconfig: pytest.Config, _vm_start: str | None) -> Iterator[Pool]:
+def _vm_pool(request: pytest.FixtureRequest, _vm_start: str | None) -> Iterator[Pool]:
     """The machines of one test."""
     from pytest_kvm.plugin.making import new_pool
 
-    pool = new_pool(pytestconfig, _vm_start)
+    pool = request.node.stash[POOL] = new_pool(request.config, _vm_start)
     yield pool
-    pool.close()
+    pool.close(partial(allowances, request.node))
 
 
 @pytest.fixture
@@ -94,4 +96,4 @@ def vm_session_factory(
     pool = new_pool(request.config, _vm_start)
     yield factory_for_session(request, vm_defaults, pool)
     request.config.stash[SESSION_MACHINES].clear()
-    pool.close()
+    pool.close(partial(allowances, request.session))

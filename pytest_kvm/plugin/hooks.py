@@ -17,6 +17,7 @@ from pytest_kvm.plugin.outcome import check_use, note_use, told
 from pytest_kvm.plugin.parametrize import parametrize
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
 from pytest_kvm.plugin.starting import run_both
+from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, shorten_report, tell
 from pytest_kvm.spec.postponing import postponing
 
 # pytest shows no frame of this module in tracebacks: these wrappers are around everybody's fixtures and tests.
@@ -29,11 +30,15 @@ FIELDS = (
     "hostfwd=, internet=, user_data=, meta_data=, seed=, devices=, extras=, autostart=, ready=, timeout=, "
     "start=, args="
 )
+# What tests end with besides exceptions; pytest's own end of a session is none of them.
+OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)
 MARKERS = (
     f"vm(name, *, {FIELDS}): a virtual machine for the test. Without a name the fields hold for all "
     "of its machines; nearer markers win (module, class, function, parameter).",
     "vm_parametrize(argname, values, builder): run the test on a machine for each value; "
     "see pytest_kvm.vm_parametrize.",
+    "vm_allow_splat(pattern, *, vm=None): kernel splats with this pattern, a regular expression, in report or title "
+    "are no failure of the test; on one machine with vm='NAME'. Marks accumulate.",
 )
 
 
@@ -110,7 +115,11 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Hand over no broken machine; tell errors as what they are."""
     with told(item, setup=True):
         item.config.stash[SESSION_MACHINES].check(item)
-        yield
+        try:
+            yield
+        except BaseException as error:
+            tell(item, error)
+            raise
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,16 +127,39 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Tell errors as what they are; meanwhile, make the next test's machine."""
     prepare_next(item)
     with told(item, setup=False):
-        yield
+        try:
+            yield
+        except (Exception, *OUTCOMES) as error:
+            judge_call(item, error)
+            raise
+        judge_call(item, None)
     check_use(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Notice session machines that the test broke."""
+    """Notice session machines that the test broke, and what they say after it."""
     item.config.stash[SESSION_MACHINES].note_broken(item)
     with told(item, setup=False):
-        yield
+        try:
+            yield
+        except (Exception, *OUTCOMES) as error:
+            judge_between(item, error)
+            single = once(item, error)
+            if single is error:
+                raise
+            raise single from None
+        judge_between(item, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show a verdict as what it is."""
+    report = yield
+    shorten_report(item, call, report)
+    return report
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,7 @@ HELP = {
 }
 METAVARS = {"start": "HOW", "template-limit": "SIZE"}
 BOTH = "both"
+ALLOW_SPLAT = "kernel splats with this regular expression in report or title are no failure (may be given repeatedly)"
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
@@ -50,6 +52,7 @@ class Options:
     template_limit: int | None = None
     archive: str | None = None
     keyring: str | None = None
+    allow_splat: Sequence[re.Pattern[str]] = ()
     strict: bool = False
     offline: bool = False
 
@@ -68,6 +71,8 @@ def add_options(parser: pytest.Parser) -> None:
     for name, text in HELP.items():
         group.addoption(f"--kvm-{name}", metavar=METAVARS.get(name, name.upper()), default=None, help=text)
         parser.addini(ini_name(name), text, default=None)
+    group.addoption("--kvm-allow-splat", metavar="PATTERN", action="append", default=[], help=ALLOW_SPLAT)
+    parser.addini("kvm_allow_splat", ALLOW_SPLAT, type="linelist", default=[])
     for name, text in FLAGS.items():
         group.addoption(f"--kvm-{name}", action="store_true", default=None, help=text)
         parser.addini(f"kvm_{name}", text, type="bool", default=False)
@@ -85,6 +90,7 @@ def read_options(config: pytest.Config) -> Options:
             template_limit=_read(config, "template-limit", _size),
             archive=_read(config, "archive", _archive),
             keyring=_read(config, "keyring", _file),
+            allow_splat=_patterns(config),
             strict=_flag(config, "strict"),
             offline=_flag(config, "offline"),
         )
@@ -110,6 +116,25 @@ def _read(config: pytest.Config, name: str, read: Callable[[str, Path], Value]) 
 
     with about(f"{subject}{text}", keyword=name, value=text):
         return read(str(text), folder)
+
+
+def _patterns(config: pytest.Config) -> list[re.Pattern[str]]:
+    """Return the patterns of the option and of its ini twin: they accumulate."""
+    found: list[re.Pattern[str]] = []
+    for subject, given in (
+        ("--kvm-allow-splat", config.getoption("kvm_allow_splat")),
+        ("ini option kvm_allow_splat", config.getini("kvm_allow_splat")),
+    ):
+        found += [splat_pattern(pattern, subject) for pattern in given]
+    return found
+
+
+def splat_pattern(pattern: str | re.Pattern[str], subject: str) -> re.Pattern[str]:
+    """Return a pattern that is searched in a splat's lines; raises SpecError when it is none."""
+    try:
+        return re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
+    except re.error as error:
+        raise SpecError(f"{subject}: {pattern!r} is not a regular expression: {error}") from None
 
 
 def _flag(config: pytest.Config, name: str) -> bool:

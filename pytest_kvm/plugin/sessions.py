@@ -36,6 +36,11 @@ class SessionMachines:
         fixtures = [name for name in self.running_fixtures if name != FACTORY]
         self._shared.append(Shared(vm, fixtures[-1] if fixtures else None))
 
+    @property
+    def machines(self) -> list[VM]:
+        """All of them."""
+        return [shared.vm for shared in self._shared]
+
     def clear(self) -> None:
         """Forget the machines: the session's fixtures are about to close them."""
         self._shared.clear()

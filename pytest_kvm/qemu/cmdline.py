@@ -58,6 +58,10 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     if plan.console is not None:
         yield from _chardev(plan.console)
         yield from ("-serial", f"chardev:{plan.console.id}")
+    if plan.firmware is not None and "isa-debugcon" in binary.devices:
+        # SeaBIOS, src/output.c: its messages go to this port, too, when QEMU has something there.
+        yield from _chardev(plan.firmware)
+        yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.firmware.id}))
     yield from _boot(plan)
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)

@@ -82,16 +82,17 @@ class Ram:
 class Plan:
     """Everything that the command line says.
 
-    ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell;
-    ``agent`` is the guest agent's. ``ram`` None leaves
-    the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state of another one, which may
-    come through a descriptor that is ``inherited``.
+    ``firmware`` is where SeaBIOS tells what it does, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
+    port's name and its chardev, those of our shell; ``agent`` is the guest agent's. ``ram`` None leaves the RAM to what
+    the test says itself. An ``incoming`` machine waits, paused, for the state of another one, which may come through a
+    descriptor that is ``inherited``.
     """
 
     spec: VMSpec
     accel: str
     qmp: Channel
     console: Channel | None = None
+    firmware: Channel | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""

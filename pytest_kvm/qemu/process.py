@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from pytest_kvm.qemu.iothread import IOThread
@@ -49,6 +50,7 @@ class QEMUProcess:
         pass_fds: Sequence[int] = (),
         cwd: Path,
         on_exit: Callable[[QEMUProcess], None],
+        before_exit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.command = list(command)
         self.returncode: int | None = None
@@ -56,7 +58,9 @@ class QEMUProcess:
         self._io = io
         self._watch = watch
         self._stderr_path = stderr_path
+        self._before_exit = before_exit
         self._on_exit = on_exit
+        self._reaping: asyncio.Task[None] | None = None
         self._process = io.call(self._start, list(pass_fds), cwd)
 
     @property
@@ -84,7 +88,11 @@ class QEMUProcess:
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
         self._io.loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        returncode = process.wait()
+        self._reaping = asyncio.get_running_loop().create_task(self._tell(process.wait()))
+
+    async def _tell(self, returncode: int) -> None:
+        if self._before_exit is not None:
+            await self._before_exit()
         with self._watch:
             self._said = self.stderr()  # its file goes with the machine, what it said may be asked for later
             self.returncode = returncode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import socket
 
     from qemu.qmp import QMPClient
+    from qemu.qmp.events import EventListener
 
 Event = dict[str, Any]
 
@@ -40,6 +41,7 @@ class QMP:
         self._on_event = on_event
         self._events: list[Event] = []
         self._client: QMPClient | None = None
+        self._listener: EventListener | None = None
         self._pump: asyncio.Task[None] | None = None
 
     def connect(self, connection: socket.socket, deadline: Deadline) -> None:
@@ -62,7 +64,7 @@ class QMP:
         except (ConnectError, EOFError) as error:
             connection.close()
             raise QEMUExited(f"VM {self._name!r}: no QMP greeting from QEMU: {error}") from error
-        self._client = client
+        self._client, self._listener = client, listener
         self._pump = asyncio.create_task(self._collect(listener))
 
     async def _collect(self, listener: Any) -> None:
@@ -77,13 +79,18 @@ class QMP:
 
         Raises QMPError when QEMU refuses, with its error class and words, and QEMUExited when it is gone.
         """
+        known = self._watch.failures if self._connected else 0
         try:
             return self._io.run(self.execute_async(command, arguments))
         except QEMUExited:
             # The connection breaks a moment before the process has ended, which tells more.
-            self._watch.wait_only(lambda: self._watch.failed, Deadline(1))
-            self._watch.check()
+            self._watch.wait_only(lambda: self._watch.failures > known, Deadline(1))
+            self._watch.check(known)
             raise
+
+    @property
+    def _connected(self) -> bool:
+        return self._client is not None and self._client.runstate.name == "RUNNING"
 
     def begin(self, command: str) -> concurrent.futures.Future[Any]:
         """Send a QMP command without waiting for its answer, which the future has."""
@@ -136,7 +143,7 @@ class QMP:
         with self._watch:
             return list(self._events)
 
-    @contextmanager
+    @contextlib.contextmanager
     def expect_event(
         self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
     ) -> Iterator[Expected]:
@@ -146,8 +153,7 @@ class QMP:
         seconds (None: no limit), counted from the end of the block. Raises WaitTimeout, naming the events that came
         instead.
         """
-        with self._watch:
-            start = len(self._events)
+        start = self._now()
         expected = Expected(name, match or {})
         yield expected
         expected.event = self._wait(expected, start, timeout)
@@ -156,18 +162,22 @@ class QMP:
         self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
     ) -> Event:
         """Wait for the next event from now on and return it; otherwise as ``expect_event``."""
-        with self._watch:
-            start = len(self._events)
-        return self._wait(Expected(name, match or {}), start, timeout)
+        return self._wait(Expected(name, match or {}), self._now(), timeout)
 
-    def _wait(self, expected: Expected, start: int, timeout: float | None) -> Event:
+    def _now(self) -> tuple[int, int]:
+        """Return how many events there were, and failures: of a guest that had panicked, QEMU can still tell."""
+        with self._watch:
+            return len(self._events), self._watch.failures
+
+    def _wait(self, expected: Expected, since: tuple[int, int], timeout: float | None) -> Event:
         found: list[Event] = []
+        start, known = since
 
         def look() -> bool:
             found.extend(event for event in self._events[start:] if _matches(event, expected))
             return bool(found)
 
-        if not self._watch.wait_for(look, Deadline(timeout)):
+        if not self._watch.wait_for(look, Deadline(timeout), known=known):
             seen = ", ".join(event["event"] for event in self._events[start:]) or "none"
             wanted = f"{expected.name} with {dict(expected.match)}" if expected.match else expected.name
             raise WaitTimeout(
@@ -175,6 +185,21 @@ class QMP:
                 timeout=timeout or 0.0,
             )
         return found[0]
+
+    async def said_all(self, patience: float) -> None:
+        """Wait, in the I/O thread, until a QEMU that has ended has told all that it had to tell."""
+        client, listener = self._client, self._listener
+        if client is None or listener is None:
+            return
+
+        async def last() -> None:
+            while self._connected:
+                await client.runstate_changed()
+            while not listener.empty():
+                await asyncio.sleep(0)
+
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(last(), patience)
 
     def close(self) -> None:
         """End the session; QEMU is not touched."""

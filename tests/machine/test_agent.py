@@ -148,8 +148,9 @@ def test_one_that_is_stopped(make: Make) -> None:
 
 
 def test_a_panic_ends_the_wait(make: Make) -> None:
-    with pytest.raises(GuestPanic):
-        make().agent.run("echo c >/proc/sysrq-trigger", timeout=None)
+    vm = make()
+    with vm.expect_panic(), pytest.raises(GuestPanic):
+        vm.agent.run("echo c >/proc/sysrq-trigger", timeout=None)
 
 
 def test_the_end_of_qemu_ends_the_wait(make: Make) -> None:

@@ -129,7 +129,8 @@ def test_a_chatty_guest_does_not_block(shared: VM) -> None:
 
 
 def test_end_of_file_when_it_goes_off(vm: VM) -> None:
-    vm.run("poweroff")
+    with vm.expect_shutdown():
+        vm.run("poweroff")
     vm.console.expect(pexpect.EOF, timeout=60)
     assert not vm.console.isalive()
 

@@ -49,7 +49,7 @@ def test_off_and_on_again(vm: VM) -> None:
 @pytest.mark.vm(hostfwd=[8080])
 def test_reboot_and_reset(vm: VM) -> None:
     port = vm.forwarded(8080)
-    with pytest.raises(ShellLost, match="the machine was reset"):
+    with vm.expect_reboot(), pytest.raises(ShellLost, match="the machine was reset"):
         vm.run("touch /tmp/here; reboot -f; sleep 60")
     assert vm.run("ls /tmp/here", check=1).stdout == ""  # it waited until the guest was up again
     vm.ssh.run("touch /tmp/here")
@@ -80,9 +80,12 @@ def test_power_button(vm: VM) -> None:
 
 
 def test_panic_ends_the_wait(vm: VM) -> None:
-    with pytest.raises(GuestPanic, match=r"(?s)VM 'vm': the guest's kernel panicked. .*sysrq triggered crash"):
+    told = r"VM 'vm': the guest's kernel panicked: sysrq triggered crash\nThe guest printed:\n\[.*Kernel panic - not"
+    with vm.expect_panic("sysrq triggered crash"), pytest.raises(GuestPanic, match=told) as panic:
         vm.run("echo c >/proc/sysrq-trigger; sleep 600", timeout=120)
     assert vm.qmp.execute("query-status")["status"] == "guest-panicked"
+    assert (panic.value.kind, panic.value.title) == ("panic", "panic: sysrq triggered crash")
+    assert "sysrq_handle_crash" in panic.value.trace
     assert "panicked" in str(vm.broken)
     with pytest.raises(GuestPanic):
         vm.run("true")
@@ -91,7 +94,7 @@ def test_panic_ends_the_wait(vm: VM) -> None:
 
 
 def test_panic_ends_ssh_and_shutdown(vm: VM) -> None:
-    with pytest.raises(GuestPanic):
+    with vm.expect_panic(), pytest.raises(GuestPanic):
         vm.ssh.run("echo c >/proc/sysrq-trigger", timeout=120)
     with pytest.raises(GuestPanic):
         vm.wait_for_shutdown(timeout=120)
@@ -103,9 +106,10 @@ def test_panic_ends_ssh_and_shutdown(vm: VM) -> None:
 
 @pytest.mark.vm(image=None)
 def test_crash_is_no_shutdown(vm: VM) -> None:
-    os.kill(vm.pid, signal.SIGSEGV)
-    with pytest.raises(QEMUExited, match="QEMU was killed by SIGSEGV"):
-        vm.wait_for_shutdown()
+    with vm.expect_exit(-signal.SIGSEGV):
+        os.kill(vm.pid, signal.SIGSEGV)
+        with pytest.raises(QEMUExited, match="QEMU was killed by SIGSEGV"):
+            vm.wait_for_shutdown()
     assert "SIGSEGV" in str(vm.broken)
 
 
@@ -135,9 +139,11 @@ def test_what_is_held_after_the_end(vm_factory: VMFactory) -> None:
 
 def test_qemu_is_killed(vm: VM) -> None:
     process = vm.popen("sleep 600")
-    os.kill(vm.pid, signal.SIGKILL)
-    with pytest.raises(QEMUExited, match=r"VM 'vm': QEMU was killed by SIGKILL") as end:
-        process.wait(timeout=60)
+    with vm.expect_exit():
+        os.kill(vm.pid, signal.SIGKILL)
+        with pytest.raises(QEMUExited, match=r"VM 'vm': QEMU was killed by SIGKILL") as end:
+            process.wait(timeout=60)
+    assert "Command:\n" in str(end.value)
     assert end.value.returncode == -signal.SIGKILL
     assert "SIGKILL" in str(vm.broken)
 

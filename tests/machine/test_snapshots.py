@@ -131,7 +131,7 @@ def test_a_paused_machine_stays_paused(vm: VM) -> None:
 
 def test_a_broken_machine_is_mended(vm: VM) -> None:
     state = vm.snapshot()
-    with pytest.raises(GuestPanic):
+    with vm.expect_panic(), pytest.raises(GuestPanic):
         vm.run("echo c >/proc/sysrq-trigger; sleep 600", timeout=120)
     with pytest.raises(GuestPanic):
         vm.snapshot()

@@ -264,7 +264,7 @@ Midway = Callable[[Callable[[], object]], None]
 def test_qemu_is_killed_in_the_middle(vm: VM, tmp_path: Path, midway: Midway, verb: str) -> None:
     vm.ssh.run("truncate -s 200M /tmp/file")
     midway(lambda: os.kill(vm.pid, signal.SIGKILL))
-    with pytest.raises(QEMUExited, match="QEMU was killed by SIGKILL"):
+    with vm.expect_exit(), pytest.raises(QEMUExited, match="QEMU was killed by SIGKILL"):
         vm.ssh.put(bytes(200 << 20), "/tmp/new") if verb == "put" else vm.ssh.get("/tmp/file", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -272,7 +272,7 @@ def test_qemu_is_killed_in_the_middle(vm: VM, tmp_path: Path, midway: Midway, ve
 def test_the_guest_panics_in_the_middle(vm: VM, midway: Midway) -> None:
     vm.ssh.run("true")
     midway(lambda: vm.shell.start("echo c >/proc/sysrq-trigger", stdin=False))  # type: ignore[union-attr]
-    with pytest.raises(GuestPanic):
+    with vm.expect_panic(), pytest.raises(GuestPanic):
         vm.ssh.put(bytes(200 << 20), "/tmp/new", timeout=None)
 
 

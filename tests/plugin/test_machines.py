@@ -60,7 +60,10 @@ def test_it(vms): ...
     result.assert_outcomes(passed=1, errors=1)
     assert events(pytester)[4:7] == ["close c-untidy", "close b", "close a-untidy"]
     result.stdout.fnmatch_lines(
-        ["E*TeardownError: VM 'c-untidy' left something behind", "*and: VM 'a-untidy' left something behind"]
+        [
+            "*TeardownError: VM 'c-untidy' left something behind",
+            "*and TeardownError: VM 'a-untidy' left something behind",
+        ]
     )
 
 

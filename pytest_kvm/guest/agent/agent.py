@@ -154,6 +154,11 @@ class Agent(Runner):
     # Commands of the guest
 
     @property
+    def expects_loss(self) -> bool:
+        """Whether a test expects the guest to go away under its commands."""
+        return self._watch.forgiving > 0
+
+    @property
     def via(self) -> str:
         """The way and the user."""
         return "guest agent, as root"

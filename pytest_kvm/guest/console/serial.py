@@ -1,11 +1,13 @@
-"""The serial console's wire: always drained and logged, whether or not anybody reads."""
+"""The wire of a serial console: always drained and logged, whether or not anybody reads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime
+import re
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pytest_kvm.qemu.iothread import IOThread
@@ -18,7 +20,7 @@ _TAIL = 16 << 10
 
 
 class SerialPort:
-    """The host's end of the serial console, over all starts of a machine.
+    """The host's end of the serial console, or of the firmware's, over all starts of a machine.
 
     The log at ``log_path`` has the host's time in front of each line.
     """
@@ -34,6 +36,10 @@ class SerialPort:
         self._logged = 0
         self._at_line_start = True
         self._connection: socket.socket | None = None
+        # Gets all that arrives, before anybody waits for it.
+        self.listener: Callable[[bytes], None] | None = None
+        # What somebody waits for, until it comes.
+        self._mark = b""
         # Whether more can come.
         self.open = False
 
@@ -70,7 +76,11 @@ class SerialPort:
         self._unread += data
         if len(self._unread) > UNREAD_LIMIT:
             del self._unread[: len(self._unread) - UNREAD_LIMIT]
+        if self._mark and self._mark in self._tail[-len(self._mark) :] + data:
+            self._mark = b""
         self._tail = (self._tail + data)[-_TAIL:]
+        if self.listener is not None:
+            self.listener(data)
 
     def _detach(self) -> None:
         if self._connection is not None:
@@ -148,6 +158,16 @@ class SerialPort:
         """Return the end of what the guest printed, read or not, as it came."""
         with self._watch:
             return self._tail.decode(errors="backslashreplace")
+
+    @contextlib.contextmanager
+    def marked(self, mark: bytes) -> Iterator[Callable[[], bool]]:
+        """Yield what tells whether the kernel's message with this mark has come; nobody else gets to read it."""
+        self._mark = mark
+        yield lambda: not self._mark
+        with self._watch:
+            self._mark = b""
+            message = re.compile(rb"(\[ *\d+\.\d+\](\[[^\]\n]*\])? )?" + re.escape(mark) + rb"\r?\n?")
+            self._unread = bytearray(message.sub(b"", self._unread, count=1))
 
     @property
     def received(self) -> int:

@@ -22,16 +22,18 @@ class Control:
         self._count = 0
         self._rest = b""
 
-    async def ask(self, request: str) -> str:
-        """Send a request and return the guest's status; raises ShellLost when no answer comes."""
+    async def ask(self, request: str, *, patience: float = _PATIENCE) -> str:
+        """Send a request and return the guest's status; raises ShellLost when no answer comes in so many seconds."""
         self._count += 1
         number = str(self._count)
         answer = self._asked[number] = self._loop.create_future()
         try:
             await self._loop.sock_sendall(self._connection, f"{number} {request}\n".encode())
-            return await asyncio.wait_for(answer, _PATIENCE)
+            return await asyncio.wait_for(answer, patience)
+        except (BrokenPipeError, ConnectionResetError):
+            raise ShellLost(f"the connection to QEMU broke under the request {request!r}") from None
         except TimeoutError:
-            raise ShellLost(f"the guest did not answer the request {request!r} within {_PATIENCE:g} s") from None
+            raise ShellLost(f"the guest did not answer the request {request!r} within {patience:g} s") from None
         finally:
             del self._asked[number]
 

@@ -30,6 +30,8 @@ PREFIX = "org.pytest-kvm."
 MAX_LANES = (MAX_PORTS - 1) // len(PORTS)
 # A killed command's status comes within milliseconds; a guest that is not answering at all is given this long.
 _KILL_PATIENCE = 5.0
+# To save the machine's state may wait for a guest that is slow.
+_HOLD_PATIENCE = 30.0
 
 
 def first_ports() -> list[str]:
@@ -134,7 +136,7 @@ class Shell(Runner):
                 job = lane.job
                 # What is still in a socket would be in no clone: wait until the command runs.
                 while job is not None and lane.job is job:
-                    if await self._control.ask(f"signal 0 {lane.number} {job.number}") == "0":
+                    if await self._control.ask(f"signal 0 {lane.number} {job.number}", patience=_HOLD_PATIENCE) == "0":
                         break
         except BaseException:
             self._growing.release()
@@ -253,9 +255,21 @@ class Shell(Runner):
         if job.lane is not None and not job.ended:
             self._io.run(self._control.ask(f"signal {name} {job.lane.number} {job.number}"))
 
+    def print_to_console(self, message: str, patience: float) -> bool:
+        """Let the kernel print a message of one word, after all that it has printed; return whether it was asked to.
+
+        Also while commands run. Raises ShellLost when the guest does not answer within ``patience`` seconds.
+        """
+        return self._io.run(self._control.ask(f"print {message}", patience=patience)) == "0"
+
     def wait(self, job: Job, deadline: Deadline) -> bool:
         """Wait for the end of a job; False when the deadline came first."""
         return self._watch.wait_for(lambda: job.ended, deadline)
+
+    @property
+    def expects_loss(self) -> bool:
+        """Whether a test expects the guest to go away under its commands."""
+        return self._watch.forgiving > 0
 
     @property
     def via(self) -> str:

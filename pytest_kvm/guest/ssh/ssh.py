@@ -79,6 +79,11 @@ class SSH(Runner):
                 client = self._client = self._connector.connect(deadline, patient=patient)
             return client
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is there that a command could take."""
+        return self._client is not None and not _over(self._client)
+
     @contextlib.contextmanager
     def _connecting(self, deadline: Deadline) -> Iterator[None]:
         left = deadline.remaining()
@@ -139,6 +144,11 @@ class SSH(Runner):
             self._client.close()
 
     # Commands
+
+    @property
+    def expects_loss(self) -> bool:
+        """Whether a test expects the guest to go away under its commands."""
+        return self._watch.forgiving > 0
 
     @property
     def via(self) -> str:

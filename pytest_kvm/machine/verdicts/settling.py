@@ -1,0 +1,69 @@
+"""Making sure that all the guest has printed until now is here.
+
+The kernel prints in order: what it said before a message that we let it print has come when that one has.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from pytest_kvm.errors import MachineError
+from pytest_kvm.waiting import Deadline
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+# Seconds for a message to come; a guest that runs has it there in milliseconds.
+_PATIENCE = 2.0
+_NEWS_PATIENCE = 0.5
+# After the last line of a report that the guest is still printing; it ends by itself when nothing more comes.
+_REPORT_PATIENCE = 2.0
+
+
+def settle(vm: VM) -> str:
+    """Take in all that the guest has printed; return why its last words may be missing, "" if they cannot be.
+
+    Waits a moment only, whatever state the machine is in.
+    """
+    if vm.serial is None or not vm.running:
+        return ""
+    doubt = "" if vm.watch.failed else _marked(vm)
+    vm._io.call(vm.watcher.receive)
+    vm.watch.wait_only(lambda: not vm.watcher.pending, Deadline(_REPORT_PATIENCE))
+    return doubt
+
+
+def _marked(vm: VM) -> str:
+    """Let the kernel print a mark, and wait for it."""
+    if vm.unmarked:
+        return vm.unmarked
+    mark = f"pytest-kvm:{secrets.token_hex(8)}"
+    assert vm.serial is not None
+    deadline = Deadline(_PATIENCE)
+    with vm.serial.marked(mark.encode()) as seen:
+        try:
+            trouble = _print(vm, mark, deadline)
+            if not trouble and not vm.watch.wait_for(seen, deadline):
+                # Its console may show no messages of the kernel's at all: then it will not show the next one either.
+                trouble = vm.unmarked = f"its kernel's messages do not reach the console within {_PATIENCE:g} s"
+        except MachineError as error:
+            # A machine that goes away loses its channels a moment before that is known.
+            vm.watch.wait_only(lambda: vm.watch.failed, Deadline(_NEWS_PATIENCE))
+            trouble = vm.unmarked = str(error)
+    return "" if vm.watch.failed else trouble
+
+
+def _print(vm: VM, mark: str, deadline: Deadline) -> str:
+    """Let the guest's kernel print the mark; return why that is not possible."""
+    patience = deadline.remaining() or 0.0
+    if vm.shell is not None and vm.shell.ready:
+        return "" if vm.shell.print_to_console(mark, patience) else "its kernel takes no messages"
+    image = vm._image
+    if image is None or not image.root:
+        return "nobody is there to let its kernel print a mark"
+    if image.ssh_user is not None and not vm.ssh.connected:
+        return "nobody is connected to it"
+    command = f"sh -c 'echo \"<1>{mark}\" >/dev/kmsg'"
+    result = vm.run(command if vm.user == "root" else f"sudo -n {command}", check=False, timeout=patience)
+    return "" if result.returncode == 0 else f"its kernel takes no messages: {result.stderr.strip()}"
