@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.frames import WAITING
+from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 
 BUGS = (
     Recogniser(
@@ -22,7 +23,7 @@ BUGS = (
         cues=(b"BUG",),
         begins=re.compile(r"BUG: (?P<what>scheduling (?:while atomic|in a non-blocking section)): "),
         title="BUG: {what}[ in {function}]",
-        skips=re.compile(r"schedule\w*|__schedule\w*|preempt_schedule\w*|__cond_resched\w*"),
+        skips=WAITING,
     ),
     Recogniser(
         kind="BUG",
@@ -64,5 +65,13 @@ BUGS = (
         begins=re.compile(r"unregister_netdevice: waiting for \S+ to become free"),
         title="unregister_netdevice: waiting for a device to become free",
         span=1,
+    ),
+    Recogniser(
+        kind="BUG",
+        name="other BUG",
+        cues=(b"BUG",),
+        begins=re.compile(r"(?:[A-Za-z][\w .-]*: ){0,2}BUG: (?P<what>[A-Za-z][^:;(\[]{3,60}[\w)])"),
+        title="BUG: {what}",
+        source=Source.TIMED_KERNEL,
     ),
 )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 
+from pytest_kvm.guest.recognisers.frames import FUNCTION
 from pytest_kvm.guest.recognisers.recogniser import Recogniser
 
 _DEADLOCKS = (
     r"possible (?:circular locking dependency|recursive locking|irq lock inversion dependency)(?: detected)?|"
     r"\w+-safe -> \w+-unsafe lock order detected|possible reason: unannotated irqs-(?:on|off)|chain_key collision"
 )
-_MISUSES = (
-    r"inconsistent lock state|bad unlock balance detected|bad contention detected|held lock freed|"
-    r"Nested lock was not taken|nested lock was not taken|suspicious RCU usage|lock held when returning to user space|"
+# The first of these say where the lock in question is taken, the others have their stack.
+_MISUSES = r"inconsistent lock state|lock held when returning to user space|held lock freed"
+_OTHERS = (
+    r"bad unlock balance detected|bad contention detected|"
+    r"Nested lock was not taken|nested lock was not taken|suspicious RCU usage|"
     r"lock held at task exit time|Invalid wait context|invalid wait context|circular locking deadlock detected"
 )
+_AT = re.compile(rf"\bat: (?:\[<[0-9a-f]+>\] )?(?P<function>{FUNCTION})\+0x")
 # Since 4.11 "WARNING: possible …", before that "[ INFO: possible … ]".
 _HEAD = r"(?:\[ (?:BUG|INFO|WARNING): |WARNING: |INFO: )"
 
@@ -25,13 +29,21 @@ LOCKS = (
         cues=(b"WARNING: ", b"INFO: ", b"BUG"),
         begins=re.compile(rf"{_HEAD}(?:{_DEADLOCKS})"),
         title="possible deadlock[ in {function}]",
-        # The stack at the end is the one that matters: the others are of the past.
+        details=_AT,
     ),
     Recogniser(
         kind="lockdep",
         name="lock misuse",
         cues=(b"WARNING: ", b"INFO: ", b"BUG"),
         begins=re.compile(rf"{_HEAD}(?P<what>{_MISUSES})"),
+        title="{what}[ in {function}]",
+        details=_AT,
+    ),
+    Recogniser(
+        kind="lockdep",
+        name="lock usage",
+        cues=(b"WARNING: ", b"INFO: ", b"BUG"),
+        begins=re.compile(rf"{_HEAD}(?P<what>{_OTHERS})"),
         title="{what}[ in {function}]",
     ),
     Recogniser(

@@ -16,7 +16,7 @@ PANICS = (
         # What stands behind the reason: an exit code, a place, the end of a sentence.
         begins=re.compile(
             r"Kernel panic - not syncing: (?P<reason>.*?)"
-            r"(?:\.* exitcode=\w+|: [\w.]+\+0x[0-9a-f]+/\S+(?: \[\w+\])?|[.:\s]+Try passing init=.*|[.:\s]*)\Z"
+            r"(?:\.* exitcode=\w+|\+0x[0-9a-f]+/\S+(?: \[\w+\])?|[.:\s]+Try passing init=.*|[.:\s]*)\Z"
         ),
         title="panic: {reason}",
         ends=_END,

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from pytest_kvm.guest.recognisers.line import Start, starts
-from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 from pytest_kvm.guest.recognisers.replay import Replay
 from pytest_kvm.guest.recognisers.report import Report
 from pytest_kvm.guest.recognisers.splat import Splat
@@ -117,7 +117,7 @@ class Reader:
         return None
 
     def _believes(self, row: Recogniser, spot: Start) -> bool:
-        if row.kernel and self._timed and spot.time is None:
+        if spot.time is None and (row.source is Source.TIMED_KERNEL or (row.source is Source.KERNEL and self._timed)):
             return False
         return bool(row.cues) or (self._report is not None and self._report.accepts(row))
 
@@ -143,7 +143,7 @@ class Reader:
     def _cause(self, row: Recogniser, *, timed: bool) -> list[str]:
         """Return the lines of the report whose consequence a panic is."""
         last = self._last
-        if not row.fatal or not row.kernel or last is None or last.row.fatal or last.timed != timed:
+        if not row.fatal or row.source is not Source.KERNEL or last is None or last.row.fatal or last.timed != timed:
             return []
         return [*last.lines, *self._since]
 

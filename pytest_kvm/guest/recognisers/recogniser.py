@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,14 @@ _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 _NAME = re.compile(r"\{(\w+)\}")
 # What is not the same on another day.
 _ADDRESS = re.compile(r"\b(?:0x)?(?=[0-9a-f]*\d)[0-9a-f]{8,}\b")
+
+
+class Source(enum.Enum):
+    """Who prints a report."""
+
+    KERNEL = "the kernel"
+    TIMED_KERNEL = "the kernel, if there is a time in front: other programs use such words, too"
+    ANYONE = "firmware, a boot loader or a program"
 
 
 def _nothing() -> frozenset[str]:
@@ -29,8 +38,7 @@ class Recogniser:
     ``ends`` is found in the last line; without it, a report ends with a line that cannot belong to it. ``span`` is how
     many lines it has at most. ``name`` tells rows of the same kind apart: ``joins`` has the names of the reports that
     such a line continues instead of beginning another, ``takes_over`` of those that it makes a report of this kind.
-    ``skips`` matches further functions that are not the place where it happened. ``kernel`` is False for what firmware,
-    a boot loader or a program prints; ``unfinished`` says that it is a prompt, whose line has no end.
+    ``skips`` matches further functions that are not the place where it happened. ``unfinished`` says that it is a prompt, whose line has no end.
     """
 
     kind: str
@@ -45,7 +53,7 @@ class Recogniser:
     joins: frozenset[str] = field(default_factory=_nothing)
     takes_over: frozenset[str] = field(default_factory=_nothing)
     skips: re.Pattern[str] | None = None
-    kernel: bool = True
+    source: Source = Source.KERNEL
     unfinished: bool = False
 
     def titled(self, known: Mapping[str, str]) -> str:

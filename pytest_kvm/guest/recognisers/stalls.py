@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pytest_kvm.guest.recognisers.frames import INTERRUPTING, WAITING
+from pytest_kvm.guest.recognisers.frames import BUSY, WAITING
 from pytest_kvm.guest.recognisers.recogniser import Recogniser
-
-_WAITING = re.compile(WAITING)
-_BUSY = re.compile(rf"{INTERRUPTING}|{WAITING}")
 
 STALLS = (
     Recogniser(
@@ -17,7 +14,7 @@ STALLS = (
         cues=(b"BUG",),
         begins=re.compile(r"(?:(?:NMI )?watchdog: )?BUG: soft lockup - CPU#\d+ stuck for \d+s!"),
         title="BUG: soft lockup[ in {function}]",
-        skips=_BUSY,
+        skips=BUSY,
     ),
     Recogniser(
         kind="hard lockup",
@@ -28,7 +25,7 @@ STALLS = (
             r"Watchdog CPU:\d+ (?:Hard LOCKUP|detected Hard LOCKUP)|CPU \d+ self-detected hard LOCKUP)"
         ),
         title="hard lockup[ in {function}]",
-        skips=_BUSY,
+        skips=BUSY,
     ),
     Recogniser(
         kind="hung task",
@@ -39,7 +36,7 @@ STALLS = (
             r"INFO: task .{1,64}:\d+ can't die "
         ),
         title="INFO: task hung[ in {function}]",
-        skips=_WAITING,
+        skips=WAITING,
     ),
     Recogniser(
         kind="RCU stall",
@@ -47,7 +44,7 @@ STALLS = (
         cues=(b"INFO: ",),
         begins=re.compile(r"(?:rcu: )?INFO: \w+ (?:self-)?detected (?:expedited )?stalls?(?:\?| on|, but)"),
         title="INFO: rcu detected stall[ in {function}]",
-        skips=_BUSY,
+        skips=BUSY,
     ),
     Recogniser(
         kind="BUG",

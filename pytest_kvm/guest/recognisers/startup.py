@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 
 STARTUP = (
     Recogniser(
@@ -19,7 +19,7 @@ STARTUP = (
         title="{what}",
         span=4,
         fatal=True,
-        kernel=False,
+        source=Source.ANYONE,
     ),
     Recogniser(
         kind="firmware",
@@ -29,7 +29,7 @@ STARTUP = (
         title="GRUB: rescue mode",
         span=1,
         fatal=True,
-        kernel=False,
+        source=Source.ANYONE,
         unfinished=True,
     ),
     Recogniser(
@@ -46,7 +46,7 @@ STARTUP = (
         title="emergency shell[: {what}]",
         span=12,
         fatal=True,
-        kernel=False,
+        source=Source.ANYONE,
         joins=frozenset({"initramfs shell", "initramfs trouble"}),
     ),
     Recogniser(
@@ -57,7 +57,7 @@ STARTUP = (
         title="emergency shell: initramfs",
         span=1,
         fatal=True,
-        kernel=False,
+        source=Source.ANYONE,
         unfinished=True,
         joins=frozenset({"initramfs trouble"}),
     ),
@@ -69,6 +69,6 @@ STARTUP = (
         title="systemd: Freezing execution",
         span=1,
         fatal=True,
-        kernel=False,
+        source=Source.ANYONE,
     ),
 )
