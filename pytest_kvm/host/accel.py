@@ -11,13 +11,14 @@ import os
 import platform
 import struct
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import AcceleratorUnavailable
 from pytest_kvm.files import write_atomically
 from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.host.kernel import boot_id
+from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.process import dying_with_parent
 
@@ -81,7 +82,7 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         found = {}
-    boot = _boot_id()
+    boot = boot_id()
     entries = {key: value for key, value in found.items() if key.startswith(boot)} if isinstance(found, dict) else {}
     entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
     write_atomically(path, json.dumps(entries).encode())
@@ -102,12 +103,8 @@ def _memory_file() -> Path:
     return cache_dir() / "host" / "accelerators.json"
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def _key(binary: QEMUBinary) -> str:
-    return f"{_boot_id()}:{os.getuid()}:{_FORMAT}:{binary.identity}"
+    return f"{boot_id()}:{os.getuid()}:{_FORMAT}:{binary.identity}"
 
 
 def probe(binary: QEMUBinary, accel: str = "kvm", *, deadline: float = DEADLINE) -> str:
@@ -115,8 +112,8 @@ def probe(binary: QEMUBinary, accel: str = "kvm", *, deadline: float = DEADLINE)
 
     ``deadline`` is in seconds.
     """
-    with tempfile.TemporaryDirectory(prefix="pytest-kvm-") as folder:
-        firmware = Path(folder) / "probe.bin"
+    with make_run_dir() as folder:
+        firmware = folder / "probe.bin"
         firmware.write_bytes(_firmware())
         command = [str(binary.path), "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"]
         command += [

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pytest_kvm.errors import ImageUnavailable, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
+from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.machine.ahead import Ahead
@@ -151,7 +151,7 @@ class Launcher:
                 origin=origin,
             )
         except BaseException:
-            remove_run_dir(folder)
+            folder.remove()
             raise
 
     def _origin(self, spec: VMSpec, plan: Plan, image: Image | None) -> Origin:

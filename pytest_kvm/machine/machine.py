@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import (
@@ -19,7 +18,7 @@ from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
-from pytest_kvm.host.rundir import remove_run_dir
+from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -52,7 +51,7 @@ class Machine:
         *,
         binary: QEMUBinary,
         image: Image | None,
-        folder: Path,
+        folder: RunDir,
         io: IOThread,
         timeout: float,
     ) -> None:
@@ -65,7 +64,8 @@ class Machine:
         self._plan = plan
         self._binary = binary
         self._image = image
-        self._folder = folder
+        self._run_dir = folder
+        self._folder = folder.path
         self._io = io
         self._timeout = timeout
         self._verbs = threading.RLock()
@@ -87,10 +87,10 @@ class Machine:
         self.watcher = Watcher(self.name, io=io, watch=self.watch, boots=image is not None or self._ready != "none")
         self._firmware: SerialPort | None = None
         if plan.console is not None:
-            self.serial = SerialPort(io=io, watch=self.watch, log_path=folder / "console.log")
+            self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
         if plan.firmware is not None:
-            self._firmware = SerialPort(io=io, watch=self.watch, log_path=folder / "firmware.log")
+            self._firmware = SerialPort(io=io, watch=self.watch, log_path=folder.path / "firmware.log")
             self.watcher.listen(self._firmware)
 
     def __repr__(self) -> str:
@@ -290,7 +290,7 @@ class Machine:
             self._closed = self._asked_off = True
             try:
                 with contextlib.ExitStack() as stack:
-                    stack.callback(remove_run_dir, self._folder)
+                    stack.callback(self._run_dir.remove)
                     if self._template is not None:
                         stack.callback(self._template.close)
                     for snapshot in self._snapshots:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
-from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
+from pytest_kvm.host.rundir import RunDir, make_run_dir
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
@@ -38,11 +38,12 @@ class Snapshot:
     ``spec`` is what the machine was asked for. It lasts as long as the machine that it was taken of.
     """
 
-    def __init__(self, spec: VMSpec, plan: Plan, image: Image | None, state: State) -> None:
+    def __init__(self, spec: VMSpec, plan: Plan, image: Image | None, state: State, folder: RunDir) -> None:
         self.spec = spec
         self.plan = plan
         self.image = image
         self._state = state
+        self._folder = folder
         self._ended = False
 
     def __repr__(self) -> str:
@@ -72,7 +73,7 @@ class Snapshot:
         if not self._ended:
             self._ended = True
             self._state.close()
-            remove_run_dir(self._state.path)
+            self._folder.remove()
 
 
 def _drives(plan: Plan) -> Sequence[PlannedDrive]:
@@ -84,17 +85,17 @@ def take(vm: VM) -> Snapshot:
     _check(vm)
     folder = make_run_dir()
     try:
-        state = _save(vm, folder)
+        state = _save(vm, folder.path)
     except NotSaved as error:
-        remove_run_dir(folder)
+        folder.remove()
         raise MachineError(f"VM {vm.name!r} cannot be saved: {error}") from error
     except OSError as error:
-        remove_run_dir(folder)
-        raise MachineError(f"VM {vm.name!r}: no snapshot, {folder} cannot be written: {error.strerror}") from error
+        folder.remove()
+        raise MachineError(f"VM {vm.name!r}: no snapshot, {folder.path} cannot be written: {error.strerror}") from error
     except BaseException:
-        remove_run_dir(folder)
+        folder.remove()
         raise
-    return Snapshot(vm.spec, vm._plan, vm._image, state)
+    return Snapshot(vm.spec, vm._plan, vm._image, state, folder)
 
 
 def _check(vm: VM) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import (
@@ -16,6 +15,7 @@ from pytest_kvm.guest.result import Command
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
+from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
@@ -48,7 +48,7 @@ class VM(Machine, Expecting, Runner):
         *,
         binary: QEMUBinary,
         image: Image | None,
-        folder: Path,
+        folder: RunDir,
         io: IOThread,
         timeout: float,
         origin: Origin,

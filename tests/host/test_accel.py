@@ -70,7 +70,7 @@ def test_a_probe_that_makes_no_progress(place: Place) -> None:
 def test_the_probe_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = place.folder / "tmp"
     folder.mkdir()
-    monkeypatch.setattr("pytest_kvm.host.accel.tempfile.tempdir", str(folder))
+    monkeypatch.setattr("pytest_kvm.host.rundir.tempfile.tempdir", str(folder))
     probe(place.qemu(WORKS))
     probe(place.qemu(HANGS), deadline=0.1)
     assert str(folder) in place.calls()[0]
@@ -170,7 +170,7 @@ def test_another_boot_forgets_everything(place: Place, monkeypatch: pytest.Monke
     qemu, other = place.qemu(MISCOUNTS), place.qemu(MISCOUNTS, "other")
     choose("auto", qemu)
     choose("auto", other)
-    monkeypatch.setattr(accel, "_boot_id", lambda: "another-boot")
+    monkeypatch.setattr(accel, "boot_id", lambda: "another-boot")
     assert remembered(qemu) is None
     choose("auto", qemu)
     assert [key.partition(":")[0] for key in json.loads(place.memory.read_text())] == ["another-boot"]

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import lzma
 import subprocess
-import tempfile
 import urllib.parse
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
+from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.images.builtin.distribution import Distribution
 from pytest_kvm.images.builtin.packages import Package, PackageIndex, parse_fields
 from pytest_kvm.images.fetching.checksum import Checksum
@@ -110,13 +110,13 @@ class ArchiveSource:
                 f"the keys that verify the archive {self._address}, {self._keyring}, are not there",
                 hint=f"install {self._distribution.keyring_package}, or name the keys with --kvm-keyring",
             )
-        with tempfile.TemporaryDirectory(prefix="pytest-kvm-") as name:
-            source, text = Path(name) / "InRelease", Path(name) / "Release"
+        with make_run_dir() as folder:
+            source, text = folder / "InRelease", folder / "Release"
             source.write_bytes(signed)
             command = [
                 "gpgv",
                 "--homedir",
-                name,
+                str(folder),
                 "--keyring",
                 str(Path(self._keyring).absolute()),
                 "--status-fd",
