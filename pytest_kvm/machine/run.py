@@ -15,7 +15,7 @@ from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Channel, Plan, PlannedDrive
-from pytest_kvm.qemu.process import QEMUProcess, describe_end
+from pytest_kvm.qemu.process import LOG, QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
 from pytest_kvm.qemu.sockets import Listener
 from pytest_kvm.waiting import Deadline, Watch
@@ -60,7 +60,7 @@ class Run:
                     self.command,
                     io=io,
                     watch=watch,
-                    stderr_path=folder / "qemu.log",
+                    stderr_path=folder / LOG,
                     pass_fds=[*(listener.fileno() for listener in listeners.values()), *_inherited(plan)],
                     cwd=folder,
                     before_exit=lambda: self.qmp.said_all(_LAST_WORDS),

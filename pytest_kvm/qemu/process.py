@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -14,7 +16,10 @@ from pathlib import Path
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline, Watch
 
-# What setpriv --pdeathsig does, for hosts whose util-linux lacks it. 1 is PR_SET_PDEATHSIG.
+# setpriv arms the kernel, and a shell then sees whether the parent was still there: were it killed in the millisecond
+# before that, nobody would end QEMU.
+_STILL_THERE = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
+# The same, for hosts without it. 1 is PR_SET_PDEATHSIG.
 _LAUNCHER = (
     "import ctypes, os, sys\n"
     "ctypes.CDLL(None).prctl(1, 9)\n"
@@ -27,13 +32,15 @@ _TUNABLES = "glibc.malloc.hugetlb=1"
 # With wait=on QEMU announces each socket that we have connected to long before.
 _NOISE = "info: QEMU waiting for connection on:"
 STDERR_LIMIT = 64 * 1024
+# The file in a machine's directory for what QEMU says.
+LOG = "qemu.log"
 
 
 def dying_with_parent(command: Sequence[str]) -> list[str]:
     """Return ``command`` wrapped so that the kernel kills it when the thread that starts it ends."""
     setpriv = shutil.which("setpriv")
-    if setpriv:
-        return [setpriv, "--pdeathsig", "KILL", "--", *command]
+    if setpriv and Path(setpriv).resolve().name == "setpriv":  # busybox's does not know that option
+        return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _STILL_THERE, str(os.getpid()), *command]
     return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
 
 
@@ -70,6 +77,10 @@ class QEMUProcess:
 
     def _start(self, pass_fds: list[int], cwd: Path) -> subprocess.Popen[bytes]:
         with self._stderr_path.open("ab") as stderr:
+            # Held by all that run in our name, in whatever container, until the last of them has ended: others see
+            # that there are some (host/sweep.py).
+            with contextlib.suppress(OSError):
+                fcntl.flock(stderr, fcntl.LOCK_SH | fcntl.LOCK_NB)
             process = subprocess.Popen(
                 dying_with_parent(self.command),
                 stdin=subprocess.DEVNULL,
@@ -88,6 +99,9 @@ class QEMUProcess:
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
         self._io.loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+        # A wrapper given as QEMU may have started others. Until it is reaped, its group's number is nobody else's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         self._reaping = asyncio.get_running_loop().create_task(self._tell(process.wait()))
 
     async def _tell(self, returncode: int) -> None:
