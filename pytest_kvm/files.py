@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +30,16 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
+def unfinished(folder: Path, age: float) -> Iterator[Path]:
+    """Yield what ``write_atomically`` left below a folder when it was killed, at least ``age`` seconds ago."""
+    for path in folder.rglob(".*.????????"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if _TEMPORARY.fullmatch(path.name) and stat.S_ISREG(status.st_mode) and status.st_mtime < time.time() - age:
+                yield path
+
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of mkstemp
 _CHUNK = 1 << 16
 _ZEROS = bytes(_CHUNK)
 

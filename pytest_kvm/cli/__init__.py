@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pytest_kvm.cli import doctor, images, templates
+from pytest_kvm.cli import doctor, images, sweep, templates
 from pytest_kvm.errors import KVMError
 
 
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.add_parser(commands)
     images.add_parser(commands)
     templates.add_parser(commands)
+    sweep.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -80,6 +80,8 @@ class Launcher:
         with self._lock:
             if self._library is None:
                 store = Templates(cache_dir() / "templates", report=self._report)
+                with contextlib.suppress(OSError):  # whoever wants to use it will tell
+                    store.sweep()
                 limit = self._settings.template_limit
                 self._library = Library(store, limit=limit, report=self._report)
             return self._library

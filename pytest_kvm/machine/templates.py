@@ -20,6 +20,7 @@ from pathlib import Path
 import filelock
 
 from pytest_kvm.errors import MachineError
+from pytest_kvm.host.sweep import Removed
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.state import Damaged, State
 from pytest_kvm.waiting import Deadline
@@ -169,19 +170,15 @@ class Templates:
             state = State.load(folder)
         except Damaged:
             state = None
-        size = sum(file.lstat().st_blocks * 512 for file in folder.iterdir())
-        return Entry(link.name, size, folder.stat().st_mtime, lock is None, state)
+        return Entry(link.name, _size(folder), folder.stat().st_mtime, lock is None, state)
 
     def prune(self, limit: int) -> list[Entry]:
         """Remove damaged templates, and those used longest ago until the others take at most ``limit`` bytes.
 
         What killed processes left, and what was replaced, is removed, too; what is in use is not. Returns the removed.
         """
+        self.sweep()
         entries = self.entries()
-        linked = {os.readlink(link) for link in self._names() if link.is_symlink()}
-        for folder in self._names():
-            if not folder.is_symlink() and folder.is_dir() and folder.name not in linked:
-                _delete(folder)
         removed = []
         room = limit
         for entry in entries:
@@ -191,6 +188,21 @@ class Templates:
                     room += entry.size
                     removed.append(entry)
         return removed
+
+    def sweep(self, *, dry_run: bool = False) -> list[Removed]:
+        """Remove folders that killed processes left, and those that were replaced and are not in use any more.
+
+        With ``dry_run`` they stay. Raises OSError.
+        """
+        linked = {os.readlink(link) for link in self._names() if link.is_symlink()}
+        found = []
+        for folder in self._names():
+            if not folder.is_symlink() and folder.is_dir() and folder.name not in linked:
+                with contextlib.suppress(OSError):  # somebody else removes it
+                    size = _size(folder)
+                    if _delete(folder, dry_run=dry_run):
+                        found.append(Removed(folder, size))
+        return found
 
     def _names(self) -> list[Path]:
         try:
@@ -261,10 +273,19 @@ def _lock(folder: Path, how: int) -> int | None:
     return None
 
 
-def _delete(folder: Path) -> None:
-    """Delete a folder unless somebody uses it; prune() tries again."""
+def _size(folder: Path) -> int:
+    """Return how many bytes a folder's files take; raises OSError."""
+    return sum(file.lstat().st_blocks * 512 for file in folder.iterdir())
+
+
+def _delete(folder: Path, *, dry_run: bool = False) -> bool:
+    """Delete a folder unless somebody uses it, and return whether nobody does; sweep() tries again."""
+    lock = None
     with contextlib.suppress(OSError):
         lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+    if lock is None:
+        return False
+    if not dry_run:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+    return True

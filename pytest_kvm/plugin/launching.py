@@ -27,6 +27,7 @@ def launcher_of(config: pytest.Config) -> Launcher:
 
 def _launcher_of(config: pytest.Config) -> Launcher:
     if LAUNCHER not in config.stash:
+        from pytest_kvm.host.sweep import sweep_first
         from pytest_kvm.machine.launcher import Launcher
         from pytest_kvm.machine.settings import DEFAULT_TEMPLATE_LIMIT, Settings
         from pytest_kvm.plugin.images import described_images
@@ -41,7 +42,9 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             images=described_images(config),
             template_limit=DEFAULT_TEMPLATE_LIMIT if limit is None else limit,
         )
-        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=_reporter(config))
+        report = _reporter(config)
+        sweep_first(report)
+        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report)
     return config.stash[LAUNCHER]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
@@ -28,6 +29,13 @@ _MODELS = {"virtio": "virtio-net-pci", "rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
 def build(plan: Plan, binary: QEMUBinary) -> list[str]:
     """Return the command, the binary first. ``args`` of the spec come last, as they are."""
     return [str(binary.path), *_arguments(plan, binary), *plan.spec.args]
+
+
+def is_built(command: Sequence[str]) -> bool:
+    """Return whether a command line, of QEMU or of a script that wraps it, is one that ``build`` makes."""
+    pairs = list(pairwise(command))
+    named = any(key == "-name" and value.startswith("guest=") for key, value in pairs)
+    return named and ("-mon", "chardev=qmp,mode=control") in pairs
 
 
 def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:

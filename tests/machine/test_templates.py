@@ -89,6 +89,23 @@ def test_one_that_was_not_finished_is_not_there(store: Templates) -> None:
     assert names(store) == set()
 
 
+def test_sweeping(store: Templates) -> None:
+    assert store.sweep() == []
+    make(store, "a")
+    replaced = make(store, "b")
+    used = opened(store, "b")
+    make(store, "b")
+    subprocess.run([sys.executable, "-c", KILLED, str(store.directory)], check=False)
+    (left,) = store.sweep(dry_run=True)
+    assert left.path.name.startswith("a.")
+    assert names(store) == {"a", "b", "left over: a", "left over: b"}
+    assert store.sweep() == [left]
+    assert names(store) == {"a", "b", "left over: b"}
+    used.close()
+    assert [removed.path for removed in store.sweep()] == [replaced]
+    assert names(store) == {"a", "b"}
+
+
 def test_what_a_killed_process_left_is_removed(store: Templates) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(store.directory)], check=False, timeout=60)
     assert names(store) == {"left over: a"}

@@ -21,6 +21,11 @@ from pytest_kvm.images.keys import Keys, obtain_keys
 from pytest_kvm.images.progress import Report
 
 
+def left_over(cache: Path) -> list[Path]:
+    """Return what builds left that were killed; the caller holds the cache's lock."""
+    return [*(cache / "images").glob("building.*"), *(cache / "packages").glob("partial.*")]
+
+
 class Builder:
     """Makes the guest of one recipe; the caller holds the cache's lock while it is used.
 
@@ -38,11 +43,8 @@ class Builder:
 
     def build(self) -> tuple[Path, Keys]:
         """Return the guest's directory and keys. Raises ImageUnavailable, and OSError if the disk is full."""
-        for left_over in [
-            *(self._cache / "images").glob("building.*"),
-            *(self._cache / "packages").glob("partial.*"),
-        ]:
-            shutil.rmtree(left_over, ignore_errors=True)  # of a build that was killed
+        for path in left_over(self._cache):
+            shutil.rmtree(path, ignore_errors=True)
         keys = obtain_keys(self._cache / "ssh")
         packages = [self._obtain(selection) for selection in self._recipe.selections]
         directory = self._recipe.directory(self._cache, packages, keys)
