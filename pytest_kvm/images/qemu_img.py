@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_kvm.errors import HostError
 from pytest_kvm.qemu.binary import QEMUBinary
+from pytest_kvm.qemu.process import dying_with_parent
 
 
 class QemuImgError(Exception):
@@ -29,7 +30,7 @@ def qemu_img(binary: QEMUBinary, *arguments: str) -> str:
             hint="install it with 'pytest-kvm doctor --install'",
         )
     result = subprocess.run(
-        [program, *arguments],
+        dying_with_parent([program, *arguments]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

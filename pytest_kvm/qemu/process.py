@@ -24,7 +24,7 @@ _LAUNCHER = (
     "import ctypes, os, sys\n"
     "ctypes.CDLL(None).prctl(1, 9)\n"
     "if os.getppid() != int(sys.argv[1]): os._exit(125)\n"
-    "os.execv(sys.argv[2], sys.argv[2:])\n"
+    "os.execvp(sys.argv[2], sys.argv[2:])\n"
 )
 # The kernel that QEMU reads at each start goes into huge pages then: a quarter of the time until QMP answers. Other C
 # libraries, and those before 2.35, pass it over (glibc's manual, "Memory Allocation Tunables").

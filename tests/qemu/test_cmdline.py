@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.qemu.cmdline import build, port_settings
+from pytest_kvm.qemu.cmdline import build, is_built, port_settings
 from pytest_kvm.qemu.plan import Channel, DriveFile, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
@@ -255,3 +255,23 @@ def test_port_settings() -> None:
         "chardev": "shell-1.out",
         "name": "org.example.1.out",
     }
+
+
+@pytest.mark.parametrize("machine", [None, "microvm", "none"])
+def test_our_own_are_known(machine: str | None) -> None:
+    command = build(plan(VMSpec(name="server", machine=machine)), binary())
+    assert is_built(command)
+    assert is_built(["/bin/sh", "/opt/wrapper", *command[1:], ""])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("qemu-system-x86_64", "-name", "guest=vm", "-qmp", "stdio"),
+        ("qemu-system-x86_64", "-name", "vm", "-mon", "chardev=qmp,mode=control"),
+        ("less", "-name", "-mon"),
+    ],
+)
+def test_others_are_not(command: tuple[str, ...]) -> None:
+    assert not is_built(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ import pytest
 from pytest_kvm.qemu import process as module
 from pytest_kvm.qemu.binary import find_qemu
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.process import QEMUProcess, describe_end
+from pytest_kvm.qemu.process import QEMUProcess, describe_end, dying_with_parent
 from pytest_kvm.waiting import Deadline, Watch
 
 Start = Callable[[Sequence[str]], QEMUProcess]
@@ -147,6 +148,49 @@ def test_without_setpriv(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     assert process.command == ["/bin/sh", "-c", "echo $0 is pid $$; exit 5", "it"]
     assert process.wait(Deadline(10))
     assert (process.returncode, process.stderr()) == (5, f"it is pid {process.pid}\n")
+
+
+@pytest.mark.parametrize("program", ["setpriv", "busybox", None])
+def test_a_parent_that_died_in_the_moment_of_the_start(
+    program: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if program == "busybox":
+        (tmp_path / "busybox").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "busybox").chmod(0o755)
+        (tmp_path / "setpriv").symlink_to("busybox")
+        monkeypatch.setattr("pytest_kvm.qemu.process.shutil.which", lambda _: str(tmp_path / "setpriv"))
+    elif program is None:
+        monkeypatch.setattr("pytest_kvm.qemu.process.shutil.which", lambda _: None)
+    command = dying_with_parent(["sh", "-c", "echo $0 runs", "it"])
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"it runs\n"
+    # Its parent is another one, as it is when that one has died.
+    adopted = subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", *command], capture_output=True, check=False)
+    assert (adopted.returncode, adopted.stdout) == (125, b"")
+
+
+def test_what_a_wrapper_started_ends_with_it(start: Start, tmp_path: Path) -> None:
+    process = start(["sh", "-c", "sleep 1000 & echo $! >pid; exit 3"])
+    assert process.wait(Deadline(10))
+    assert process.returncode == 3
+    try:
+        started = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(started, select.POLLIN)
+    assert poll.poll(10_000)
+    os.close(started)
+
+
+def test_the_log_is_locked_until_the_last_one_has_ended(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = start(["sh", "-c", "echo ready >pipe; read -r never <pipe"])
+    read_line(process, tmp_path / "pipe")
+    with (tmp_path / "log").open() as log:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert process.end(10)
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_real_qemu(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pytest_kvm.errors import ImageUnavailable
 from pytest_kvm.images.builtin.distribution import Distribution
 from pytest_kvm.images.builtin.packages import Package, PackageIndex
 from pytest_kvm.images.progress import Report, download_bar, say_nothing
+from pytest_kvm.qemu.process import dying_with_parent
 
 # Read with -c, after the host's own configuration: its proxies, credentials and time limits stay in force,
 # and "#clear" undoes what would act outside our directories (hooks) or depends on the host's suite.
@@ -155,17 +157,16 @@ class AptSource:
     def _start(
         self, command: list[str], stderr: int, directory: Path | None, stdout: int = subprocess.DEVNULL
     ) -> subprocess.Popen[bytes]:
-        try:
-            return subprocess.Popen(
-                command,
-                cwd=directory,
-                env={**os.environ, "LC_ALL": "C"},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-            )
-        except FileNotFoundError as error:
-            raise ImageUnavailable("apt-get, which fetches the built-in guest, is not installed") from error
+        if shutil.which(command[0]) is None:
+            raise ImageUnavailable("apt-get, which fetches the built-in guest, is not installed")
+        return subprocess.Popen(
+            dying_with_parent(command),
+            cwd=directory,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
 
 
 def choose_archive(targets: str, distribution: Distribution) -> str | None:
