@@ -1,63 +1,120 @@
-"""Sessions with real machines, run as a user runs them, and what became of each of their tests."""
+"""pytest sessions in processes of their own, to be ended in every way there is."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-_CONFTEST = """
-import json
-from pathlib import Path
+from pytest_kvm.waiting import Deadline
 
-def pytest_configure(config):
-    # A worker of xdist passes its reports on.
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Writer())
-
-class Writer:
-    def pytest_runtest_logreport(self, report):
-        with Path(__file__).with_name("reports.jsonl").open("a") as file:
-            words = [report.nodeid.partition("::")[2], report.when, report.outcome, report.longreprtext]
-            print(json.dumps([*words, report.sections, hasattr(report, "wasxfail")]), file=file)
-"""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What pytest said about one phase of a test."""
-
-    when: str
-    outcome: str
-    text: str
-    sections: list[tuple[str, str]]
-    xfail: bool
+# Whoever a session starts inherits it: that is how its processes are found, and no others.
+_MARK = "PYTEST_KVM_TESTED_SESSION"
+# Of a process that was told to end, on a host that is busy (seconds).
+PATIENCE = 60.0
 
 
 class Session:
-    """A finished session. ``tests`` has the phases of each test, by its name."""
+    """A pytest session that runs the files in a folder, with a directory of its own for ``temporary`` files."""
 
-    def __init__(self, pytester: pytest.Pytester, result: pytest.RunResult) -> None:
-        self.result = result
-        self.tests: dict[str, list[Told]] = {}
-        for line in (pytester.path / "reports.jsonl").read_text().splitlines():
-            name, *words = json.loads(line)
-            self.tests.setdefault(name, []).append(Told(*words))
+    def __init__(
+        self, folder: Path, temporary: Path, *options: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._temporary = temporary
+        self._mark = uuid4().hex
+        self._environment = {**os.environ, "TMPDIR": str(temporary), _MARK: self._mark, **(environment or {})}
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kvm-strict", *options]
+        self._log = folder / f"session-{self._mark}.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=self._environment, start_new_session=True, stdout=log, stderr=log
+            )
 
-    def outcome(self, name: str) -> str:
-        """Return ``passed``, or the phases that did not pass, such as ``call failed``."""
-        bad = [f"{told.when} {told.outcome}" for told in self.tests[name] if told.outcome != "passed"]
-        return ", ".join(bad) or "passed"
+    def end(self) -> int:
+        """Wait for pytest's end and return its exit status."""
+        return self.process.wait(timeout=PATIENCE)
 
-    def text(self, name: str) -> str:
-        """Return what pytest said about the phases that did not pass."""
-        return "\n".join(told.text for told in self.tests[name] if told.outcome != "passed")
+    def heard(self, fifo: Path) -> str:
+        """Return what it writes to a named pipe, when it does; fails when it ends, or does nothing for a long time."""
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        with open(reader) as pipe, open(os.pidfd_open(self.process.pid)) as ended:
+            ready, _, _ = select.select([pipe, ended], [], [], PATIENCE)
+            assert pipe in ready, self.said()
+            os.set_blocking(reader, True)
+            return pipe.read()
+
+    def processes(self, name: str = "") -> list[int]:
+        """Return the ids of its processes that have not ended, of programs whose name begins so."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and _belongs(entry, f"{_MARK}={self._mark}".encode(), name):
+                found.append(int(entry.name))
+        return found
+
+    def gone(self, seconds: float, name: str = "") -> bool:
+        """Wait until all of its processes have ended, so many seconds at most; return whether they have."""
+        deadline = Deadline(seconds)
+        while pids := self.processes(name):
+            with ExitStack() as stack:
+                for pid in pids:
+                    if not _ended(pid, deadline, stack):
+                        return False
+        return True
+
+    def left(self) -> list[Path]:
+        """Return the machines' directories that are there."""
+        return sorted(self._temporary.glob("pytest-kvm-*"))
+
+    def sweep(self) -> str:
+        """Run ``pytest-kvm sweep`` as the session's user would, and return what it says."""
+        command = [sys.executable, "-m", "pytest_kvm", "sweep"]
+        environment = {name: value for name, value in self._environment.items() if name != _MARK}
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE
+        ).stdout
+
+    def said(self) -> str:
+        """Return what it has printed."""
+        return self._log.read_text(errors="backslashreplace")
+
+    def close(self) -> None:
+        """Kill what is there still."""
+        for pid in self.processes():
+            os.kill(pid, 9)
+        self.process.kill()
+        self.process.wait()
 
 
-def run_session(pytester: pytest.Pytester, test: str, *options: str, conftest: str = "") -> Session:
-    """Run the tests in this text, with real machines."""
-    pytester.makeconftest(_CONFTEST + conftest)
-    pytester.makepyfile(test_it=test)
-    plain = ("-p", "no:cacheprovider", "--kvm-strict", "--strict-markers")
-    return Session(pytester, pytester.runpytest_subprocess(*plain, *options, timeout=300))
+def _belongs(process: Path, mark: bytes, name: str) -> bool:
+    try:
+        # A process that has ended, and is not reaped, has no environment.
+        marked = mark in (process / "environ").read_bytes().split(b"\0")
+        return marked and (process / "comm").read_text().startswith(name)
+    except OSError:
+        return False
+
+
+def _ended(pid: int, deadline: Deadline, stack: ExitStack) -> bool:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    stack.callback(os.close, descriptor)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll((deadline.remaining() or 0) * 1000))
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory for a session's temporary files, with a name so short that sockets fit."""
+    with tempfile.TemporaryDirectory(prefix="pk-", dir="/tmp") as path:
+        yield Path(path)

@@ -16,6 +16,7 @@ from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
 from pytest_kvm.plugin.outcome import check_use, note_use, told
 from pytest_kvm.plugin.parametrize import parametrize
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
+from pytest_kvm.plugin.signals import SIGNALS, Signals
 from pytest_kvm.plugin.starting import run_both
 from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, shorten_report, tell
 from pytest_kvm.spec.postponing import postponing
@@ -57,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = read_options(config)
     config.stash[SESSION_MACHINES] = SessionMachines()
     config.stash[MAKING] = threading.Lock()
+    config.stash[SIGNALS] = Signals(config)
+    config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 
@@ -164,5 +167,8 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close the launcher, after the session's fixtures."""
-    close_launcher(session.config)
+    """Close the launcher, after the session's fixtures; then end as a signal wants it."""
+    try:
+        close_launcher(session.config)
+    finally:
+        session.config.stash[SIGNALS].finish(session)

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.plugin.options import OPTIONS
+from pytest_kvm.plugin.signals import SIGNALS
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.launcher import Launcher
@@ -45,6 +46,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
         report = _reporter(config)
         sweep_first(report)
         config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report)
+        config.stash[SIGNALS].follow_controller(config.stash[LAUNCHER])
     return config.stash[LAUNCHER]
 
 

@@ -13,6 +13,7 @@ from pytest_kvm.plugin.factories import Pool, VMFactory
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
+from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.spec.fields import VMFields
 from pytest_kvm.spec.merge import Layer, layer_of, layers_for, merge, merge_layers
 from pytest_kvm.spec.vm import PATHS, VMSpec, from_folder
@@ -30,6 +31,7 @@ BESIDE_SNAPSHOT = ("hostfwd", "internet", "timeout", "autostart")
 
 def new_pool(config: pytest.Config, start: str | None) -> Pool:
     """Return an empty pool; ``start`` is how machines begin that leave it open (None: as they say)."""
+    config.stash[SIGNALS].heed()
     return Pool(partial(launcher_of, config), start=start)
 
 

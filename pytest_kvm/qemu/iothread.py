@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -20,6 +23,9 @@ class IOThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        # What was started and is not reaped: their numbers are nobody else's. Used in the thread only.
+        self._children: set[int] = set()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="pytest-kvm-io", daemon=True)
         self._thread.start()
 
@@ -57,8 +63,26 @@ class IOThread:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(function, *args)
 
+    def adopt(self, pid: int) -> None:
+        """Take on a process that was just started; called in the thread."""
+        self._children.add(pid)
+        if self._over:
+            self.kill_children()
+
+    def release(self, pid: int) -> None:
+        """Forget a process that is about to be reaped; called in the thread."""
+        self._children.discard(pid)
+
+    def kill_children(self) -> None:
+        """Kill what was started and has not ended, and whatever will be started; called in the thread."""
+        self._over = True
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and all that it has started and nobody has ended."""
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.post(self.kill_children)
+            self.post(self.loop.stop)
             self._thread.join(timeout=10)

@@ -92,6 +92,7 @@ class QEMUProcess:
                 # Ctrl-C is for pytest, which then ends QEMU itself.
                 start_new_session=True,
             )
+        self._io.adopt(process.pid)
         self._pidfd = os.pidfd_open(process.pid)
         self._io.loop.add_reader(self._pidfd, self._reap, process)
         return process
@@ -102,6 +103,7 @@ class QEMUProcess:
         # A wrapper given as QEMU may have started others. Until it is reaped, its group's number is nobody else's.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        self._io.release(process.pid)
         self._reaping = asyncio.get_running_loop().create_task(self._tell(process.wait()))
 
     async def _tell(self, returncode: int) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.sessions import Session, run_session
+from tests.outcomes import Outcomes, run_session
 
 SCENE = """
 import os
@@ -26,7 +26,7 @@ CRASH = "echo c >/proc/sysrq-trigger; sleep 600"
 PANIC = r"the guest's kernel panicked: sysrq triggered crash\n(E +)?The guest printed:\n(.*\n)*.*sysrq_handle_crash"
 
 
-def check(session: Session, expected: dict[str, tuple[str, str]]) -> None:
+def check(session: Outcomes, expected: dict[str, tuple[str, str]]) -> None:
     """Compare the outcome of each test, and search the pattern in what was said about it."""
     assert {name: session.outcome(name) for name in session.tests} == {
         name: outcome for name, (outcome, _) in expected.items()

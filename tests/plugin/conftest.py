@@ -16,6 +16,7 @@ from pytest_kvm.machine.disks import check_files
 from pytest_kvm.errors import BootTimeout, ImageUnavailable, TeardownError
 from pytest_kvm.machine.verdicts.journal import Journal
 from pytest_kvm.waiting import Watch
+from pytest_kvm.qemu.iothread import IOThread
 
 def note(*words):
     with LOG.open("a") as log:
@@ -39,6 +40,9 @@ class Launcher:
     def __init__(self, settings, *, timeout, report):
         note("launcher", settings, timeout)
         report("made a launcher")
+
+    def io(self):
+        return IOThread()
 
     def prepare(self, spec):
         PREPARED.append(spec)
