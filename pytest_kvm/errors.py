@@ -37,9 +37,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_kvm.visible import visible
+
 
 class KVMError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Its text may quote a guest, QEMU or a server: nothing in it does anything to a terminal. What they said is in the
+    attributes, as it came.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(message))
 
 
 class SpecError(KVMError, ValueError):

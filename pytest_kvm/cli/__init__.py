@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from pytest_kvm.cli import doctor, images, sweep, templates
 from pytest_kvm.errors import KVMError
+from pytest_kvm.visible import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KVMError, OSError) as error:
-        print(f"pytest-kvm: {error}", file=sys.stderr)
+        print(f"pytest-kvm: {visible(str(error))}", file=sys.stderr)
         return 1
     return status

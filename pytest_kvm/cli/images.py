@@ -22,6 +22,7 @@ from pytest_kvm.images.fetching.source import Source
 from pytest_kvm.images.trust import check_disk
 from pytest_kvm.qemu.binary import find_qemu
 from pytest_kvm.spec.image import Image
+from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -68,7 +69,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(visible(line), file=sys.stderr)
 
 
 def _catalogue() -> Catalogue:

@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Sequence
 
+from pytest_kvm.visible import visible
+
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -13,7 +15,8 @@ def print_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:
     """Print rows below their headers."""
     from tabulate import tabulate
 
-    print(tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True))
+    shown = [[visible(cell) for cell in row] for row in rows]
+    print(tabulate(shown, headers=headers, tablefmt="plain", disable_numparse=True))
 
 
 def print_json(value: object) -> None:

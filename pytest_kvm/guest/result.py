@@ -14,6 +14,8 @@ Command = str | Sequence[str]
 # True: status 0; False: any; a number or several: exactly these.
 Check = bool | int | Collection[int]
 
+# Characters of a command's output in an error's text; all of it is in the error's attributes.
+_LONGEST_TAIL = 8000
 # What libcs and busybox say when a name does not resolve.
 _UNRESOLVED = (
     "bad address",
@@ -72,10 +74,10 @@ def check_status(
     wanted = "" if expected == {0} else f", expected {', '.join(map(str, sorted(expected)))}"
     lines = [f"VM {name!r}: command returned status {result.returncode}{wanted} ({via}): {shorten(result.command)}"]
     for label, output in (("stdout", result.stdout), ("stderr", result.stderr)):
-        text = output if isinstance(output, str) else decoded(output)
+        text = _tail(output if isinstance(output, str) else decoded(output))
         if text.strip():
-            lines.append(f"{label}: {_tail(text)}")
-    if not internet and any(sign in str(result.stderr) for sign in _UNRESOLVED):
+            lines.append(f"{label}: {text}")
+    if not internet and any(sign in text for sign in _UNRESOLVED):
         lines.append("The guest reaches nothing outside by default; vm(internet=True) opens the user network.")
     raise CommandError(
         "\n".join(lines),
@@ -88,12 +90,17 @@ def check_status(
 
 def shorten(command: str, limit: int = 200) -> str:
     """Return the command's repr, cut to ``limit`` characters."""
-    text = repr(command)
+    text = repr(command[: limit + 1])
     return text if len(text) <= limit else f"{text[:limit]}… ({len(command)} characters)"
 
 
 def _tail(text: str, lines: int = 20) -> str:
-    kept = text.rstrip("\n").splitlines()
+    """Return the last lines, of ``_LONGEST_TAIL`` characters at most, with a note on what is left out."""
+    text = text.rstrip("\n")
+    if len(text) > _LONGEST_TAIL:
+        shown = "\n".join(text[-_LONGEST_TAIL:].splitlines()[-lines:])
+        return f"… ({len(text) - len(shown)} characters before)\n{shown}"
+    kept = text.splitlines()
     return "\n".join(kept if len(kept) <= lines else [f"… ({len(kept) - lines} lines before)", *kept[-lines:]])
 
 

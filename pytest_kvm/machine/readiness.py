@@ -10,6 +10,7 @@ from pytest_kvm.errors import BootTimeout, CommandError, CommandTimeout
 from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.screen import shows_login_prompt
 from pytest_kvm.guest.console.serial import SerialPort
+from pytest_kvm.guest.result import shorten
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.waiting import Deadline, Watch
@@ -98,7 +99,7 @@ def wait_settled(vm: VM, deadline: Deadline) -> None:
         timeout = deadline.seconds or 0.0
         raise BootTimeout(
             f"VM {vm.name!r} did not finish its start within {timeout:g} s (waiting for the end of {command!r}; "
-            f"accel={vm.accel}). It said: {error.stdout!r}",
+            f"accel={vm.accel}). It said: {shorten(str(error.stdout), 2000)}",
             timeout=timeout,
         ) from error
     except CommandError as error:

@@ -11,6 +11,7 @@ import pytest
 from pytest_kvm.errors import MachineError
 from pytest_kvm.plugin.options import OPTIONS
 from pytest_kvm.plugin.signals import SIGNALS
+from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.launcher import Launcher
@@ -69,6 +70,6 @@ def _reporter(config: pytest.Config) -> Callable[[str], None]:
             return
         with capture.global_and_fixture_disabled():
             terminal.ensure_newline()
-            terminal.write_line(f"kvm: {line}")
+            terminal.write_line(f"kvm: {visible(line)}")
 
     return report

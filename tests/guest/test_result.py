@@ -106,6 +106,14 @@ def test_only_the_end_of_much_output_is_shown() -> None:
     assert str(caught.value).splitlines()[1:] == ["stdout: … (5 lines before)", *lines[5:]]
 
 
+def test_a_line_that_never_ends_is_cut() -> None:
+    with pytest.raises(CommandError) as caught:
+        check(1, True, err="x" * 50_000 + "end\n")
+    first, shown = str(caught.value).splitlines()[1:]
+    assert first == "stderr: … (42003 characters before)"
+    assert shown == "x" * 7997 + "end"
+
+
 def test_bytes_are_shown_as_text() -> None:
     with pytest.raises(CommandError) as caught:
         check_status(CompletedCommand("cmd", 1, b"\xffa\n", b" \n", 0.1), True, name="vm", via="shell", internet=False)

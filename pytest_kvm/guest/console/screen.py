@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import re
 
+from pytest_kvm.visible import ESCAPE_SEQUENCE
+
 # Not what a shell says after a login: "Last login: …".
 LOGIN_PROMPT = r"(?<!Last )[Ll]ogin: ?\Z"
 USUAL_PROMPT = r"[$#] "
@@ -22,12 +24,8 @@ _STATUS = rf"\r*{_COLOUR}\[(?:{_WORD}|{_CYLON})\] | {{9}}[A-Z][a-z]+ing "
 NOISE = rf"(?:(?:{_STAMP}|{_STATUS})[^\n]*\n)*"
 _NOISE = re.compile(rf"(?:{_STAMP}|{_STATUS})[^\n]*\n")
 _UNFINISHED_NOISE = re.compile(rf"(?:{_STAMP}|{_STATUS})[^\n]*\Z")
-# ECMA-48: control sequences (colours, bracketed paste, the cursor query of busybox), strings up to their terminator (a
-# window's title), shorter sequences; and control characters that print nothing.
-_ESCAPE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|"
-    r"\x1b[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]|[\x00\x07\x0e\x0f]"
-)
+# … and control characters that print nothing.
+_ESCAPE = re.compile(rf"{ESCAPE_SEQUENCE}|[\x00\x07\x0e\x0f]")
 _LINE_END = re.compile(r"\r+\n")
 # Enough for what a login says before it asks again, for a line, and for a prompt.
 _KEPT_LINES = 16 << 10

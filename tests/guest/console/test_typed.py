@@ -15,6 +15,7 @@ from pytest_kvm.guest.console import dialogue
 from pytest_kvm.guest.console import typed as module
 from pytest_kvm.guest.console.console import Console
 from pytest_kvm.guest.console.typed import lines_of
+from pytest_kvm.visible import visible
 from tests.guest.console.terminals import KERNEL, LIMIT, SYSTEMD, Actor, line, playing, shell_on_terminal
 
 SHELLS = {
@@ -205,7 +206,7 @@ def test_the_shell_ends(tmp_path: Path, shell: list[str]) -> None:
     with at_prompt(tmp_path, shell) as console, pytest.raises(ShellLost) as caught:
         console.run("exec true", timeout=LIMIT)
     assert str(caught.value) == (
-        f"VM 'vm': the console's shell ended with the command 'exec true'. Console is at:\n{console.tail()}"
+        f"VM 'vm': the console's shell ended with the command 'exec true'. Console is at:\n{visible(console.tail())}"
     )
     assert caught.value.command == "exec true"
 
