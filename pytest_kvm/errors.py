@@ -14,6 +14,7 @@
         ├── QEMUExited       QEMU ended while it was still needed
         ├── QMPError         QEMU refused a QMP command
         ├── CommandError     a guest command returned an unexpected status
+        ├── TooMuchOutput    a guest command wrote more than is kept
         ├── ShellLost        the guest's shell went away under a command
         ├── LoginFailed      the guest did not let a user in at its console
         ├── SSHError         an SSH connection could not be made, or was lost
@@ -139,6 +140,15 @@ class CommandError(MachineError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+class TooMuchOutput(MachineError):
+    """A guest command wrote more than is kept of it; ``command`` is that command, ``limit`` the most, in bytes."""
+
+    def __init__(self, message: str, *, command: str, limit: int) -> None:
+        super().__init__(message)
+        self.command = command
+        self.limit = limit
 
 
 class ShellLost(MachineError):

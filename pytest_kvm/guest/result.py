@@ -14,6 +14,9 @@ Command = str | Sequence[str]
 # True: status 0; False: any; a number or several: exactly these.
 Check = bool | int | Collection[int]
 
+# Bytes that are kept of what a command writes to stdout, and as many of stderr. A test that wants more of it wants a
+# file; a guest that floods us is not to take the memory of all other tests.
+OUTPUT_LIMIT = 256 << 20
 # Characters of a command's output in an error's text; all of it is in the error's attributes.
 _LONGEST_TAIL = 8000
 # What libcs and busybox say when a name does not resolve.

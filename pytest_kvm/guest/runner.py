@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, overload
 
-from pytest_kvm.errors import CommandTimeout, MachineError
+from pytest_kvm.errors import CommandTimeout, MachineError, TooMuchOutput
 from pytest_kvm.guest.result import (
+    OUTPUT_LIMIT,
     Check,
     Command,
     CompletedCommand,
@@ -25,12 +26,16 @@ LOST = -1
 
 
 class Ended(NamedTuple):
-    """How a script ended: ``status`` is None when the deadline came first; then ``fate`` says what became of it."""
+    """How a script ended: ``status`` is None when the deadline came first; then ``fate`` says what became of it.
+
+    Or more came than is kept on the stream ``flooded``.
+    """
 
     status: int | None
     out: bytes
     err: bytes
     fate: str = "was killed"
+    flooded: str = ""
 
 
 class Runner(ABC):
@@ -98,9 +103,9 @@ class Runner(ABC):
         are not UTF-8 become ``\\xNN``, unless ``text=False``. Inside ``with vm.expect_panic():`` and its like, the
         status of a command that loses its answer is -1 with ``check=False``.
 
-        Raises CommandError for a status that was not expected, CommandTimeout with the output so far, and another
-        MachineError when the guest or the way to it is lost; ValueError for a NUL byte and for a name in ``env``
-        that no shell can export.
+        Raises CommandError for a status that was not expected, CommandTimeout with the output so far, TooMuchOutput for
+        more than 256 MiB of stdout or stderr, and another MachineError when the guest or the way to it is lost;
+        ValueError for a NUL byte and for a name in ``env`` that no shell can export.
         """
         started = time.monotonic()
         shown = script_of(command)
@@ -113,6 +118,8 @@ class Runner(ABC):
                 raise
             ended = Ended(LOST, b"", b"")
         seconds = time.monotonic() - started
+        if ended.flooded:
+            raise self._flood(ended, shown)
         if ended.status is None:
             raise CommandTimeout(
                 f"VM {self.name!r}: command did not end within {timeout or 0.0:g} s and {ended.fate} ({self.via}): "
@@ -128,3 +135,12 @@ class Runner(ABC):
             return check_status(result, check, name=self.name, via=self.via, internet=self.internet)
         readable = CompletedCommand(shown, ended.status, decoded(ended.out), decoded(ended.err), seconds)
         return check_status(readable, check, name=self.name, via=self.via, internet=self.internet)
+
+    def _flood(self, ended: Ended, shown: str) -> TooMuchOutput:
+        return TooMuchOutput(
+            f"VM {self.name!r}: command wrote more than {OUTPUT_LIMIT >> 20} MiB to {ended.flooded} and {ended.fate} "
+            f"({self.via}): {shorten(shown)}\nLet it write to a file, and copy that with vm.ssh.get(), or read from "
+            "vm.popen() while it writes.",
+            command=shown,
+            limit=OUTPUT_LIMIT,
+        )

@@ -144,12 +144,18 @@ def _come_to(vm: VM, lanes: Iterable[SavedLane], deadline: Deadline) -> None:
     if vm.shell is not None:
         try:
             vm.shell.resume(lanes, deadline)
-        except OSError as error:
+        except TimeoutError as error:
             vm.watch.check()
             raise BootTimeout(
                 f"VM {vm.name!r} does not answer after it was cloned, for {deadline.seconds or 0.0:g} s "
                 f"(accel={vm.accel}). Console is at:\n{vm._console_tail()}",
                 timeout=deadline.seconds or 0.0,
+            ) from error
+        except OSError as error:
+            vm.watch.check()
+            raise MachineError(
+                f"VM {vm.name!r} could not be set right after it was cloned: {error.strerror or error}. "
+                f"Console is at:\n{vm._console_tail()}"
             ) from error
     if needs_repair(vm):
         repair(vm, deadline)

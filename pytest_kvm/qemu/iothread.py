@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from pytest_kvm.waiting import Deadline, Watch
+
 T = TypeVar("T")
 
 
@@ -42,6 +44,20 @@ class IOThread:
         except KeyboardInterrupt:
             future.cancel()
             raise
+
+    def run_watched(self, coroutine: Coroutine[Any, Any, T], watch: Watch, deadline: Deadline) -> T:
+        """Run ``coroutine`` as ``run`` does, as long as the machine lives and the deadline has not come.
+
+        Then it is cancelled. Raises TimeoutError, the machine's failure, and what it raises.
+        """
+        work = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        work.add_done_callback(lambda _: watch.notify())
+        try:
+            if not watch.wait_for(work.done, deadline):
+                raise TimeoutError
+            return work.result()
+        finally:
+            work.cancel()
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Call ``function`` in the thread and return what it returns, or raise what it raises."""

@@ -6,9 +6,12 @@ import asyncio
 import socket
 
 from pytest_kvm.errors import ShellLost
+from pytest_kvm.guest.lines import Lines
 
 # The guest answers within milliseconds, unless it is not running at all.
 _PATIENCE = 5.0
+# Bytes of an answer: a number and a status.
+_LONGEST_LINE = 100
 
 
 class Control:
@@ -20,16 +23,18 @@ class Control:
         self._loop.add_reader(connection, self._receive)
         self._asked: dict[str, asyncio.Future[str]] = {}
         self._count = 0
-        self._rest = b""
+        self._lines = Lines(_LONGEST_LINE)
 
     async def ask(self, request: str, *, patience: float = _PATIENCE) -> str:
         """Send a request and return the guest's status; raises ShellLost when no answer comes in so many seconds."""
         self._count += 1
         number = str(self._count)
-        answer = self._asked[number] = self._loop.create_future()
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._asked[number] = answer
         try:
-            await self._loop.sock_sendall(self._connection, f"{number} {request}\n".encode())
-            return await asyncio.wait_for(answer, patience)
+            async with asyncio.timeout(patience):
+                await self._loop.sock_sendall(self._connection, f"{number} {request}\n".encode())
+                return await answer
         except (BrokenPipeError, ConnectionResetError):
             raise ShellLost(f"the connection to QEMU broke under the request {request!r}") from None
         except TimeoutError:
@@ -48,9 +53,8 @@ class Control:
             self._loop.remove_reader(self._connection)
             self.lose()
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            number, _, status = line.decode(errors="backslashreplace").partition(" ")
+        for line in self._lines.feed(data):
+            number, _, status = (line or b"").decode(errors="backslashreplace").partition(" ")
             answer = self._asked.get(number)
             if answer is not None and not answer.done():
                 answer.set_result(status)

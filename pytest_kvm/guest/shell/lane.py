@@ -7,70 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import secrets
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_kvm.guest.lines import Lines
+from pytest_kvm.guest.shell.job import Job, tell
 from pytest_kvm.guest.shell.stream import Stream
 from pytest_kvm.qemu.sockets import connect
 from pytest_kvm.waiting import Watch
 
 PORTS = ("ctl", "in", "out", "err")
 _CHUNK = 1 << 20
-
-
-class Job:
-    """A command on its way: ``status`` is None until the guest has answered and all output is here."""
-
-    def __init__(
-        self, script: bytes, *, stdin: bool, watch: Watch, end: str | None = None, keep_output: bool = True
-    ) -> None:
-        self.script = script
-        self.watch = watch
-        self.stdin = stdin
-        self.end = end or f"end-{secrets.token_hex(12)}"
-        self.out = Stream(self.end.encode() + b"\n", watch, keep=keep_output)
-        self.err = Stream(self.end.encode() + b"\n", watch, keep=keep_output)
-        # Where it runs, and as which command there; None until it has been given a lane.
-        self.lane: Lane | None = None
-        self.number = 0
-        self.task: asyncio.Task[None] | None = None
-        self.status: int | None = None
-        # Why there will be no status: the shell was lost, or would not take it.
-        self.lost: str | None = None
-        self.refusal: Exception | None = None
-        # What goes to standard input, each with a future for its sender; None is the end.
-        self.input: asyncio.Queue[tuple[bytes | None, asyncio.Future[None]]] = asyncio.Queue()
-        self.writer: asyncio.Task[None] | None = None
-
-    def give_up(self, reason: str, error: Exception | None = None) -> None:
-        """Nothing will come of it any more; the first reason stays."""
-        with self.watch:
-            if self.ended:
-                return
-            self.lost, self.refusal = reason, error
-            self.out.abandon()
-            self.err.abandon()
-            self.watch.notify()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.status is not None or self.lost is not None
-
-    def post(self, data: bytes | None) -> None:
-        """Put data into the command's standard input, or end it (None); dropped when it takes no more."""
-        if not self.ended:
-            self.input.put_nowait((data, asyncio.get_running_loop().create_future()))
-
-    async def send(self, data: bytes) -> None:
-        """Put data into the command's standard input and wait for it to go; raises BrokenPipeError if it does not."""
-        if self.ended:
-            raise BrokenPipeError(errno.EPIPE, "the command has ended")
-        sent = asyncio.get_running_loop().create_future()
-        self.input.put_nowait((data, sent))
-        await sent
+# Of what comes on ctl, each line is looked at, and no line has more than a word and a random UUID.
+_LINES_CHUNK = 4 << 10
+_LONGEST_LINE = 100
+_STATUS = re.compile("[0-9]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -98,12 +51,15 @@ class Lane:
         self.epoch = ""
         # A job left behind in the guest holds one of the ports.
         self.suspect = False
+        # The guest waits for the rest of a script that was cut off: nothing else can be said to it.
+        self.cut = False
+        self._sending = False
         self.job: Job | None = None
         self._folder = folder
         self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[str, socket.socket] = {}
-        self._lines = b""
+        self._lines = Lines(_LONGEST_LINE)
         self._status: int | None = None
         self._id = 0
         self._answer: asyncio.Future[str] | None = None
@@ -148,6 +104,7 @@ class Lane:
         self.ready.clear()
         self.epoch = ""
         self._drop(reason)
+        self.cut = False
 
     def abandon(self, reason: str) -> None:
         """Let a command that cannot be ended keep the lane."""
@@ -159,6 +116,9 @@ class Lane:
         if job is not None:
             self._close_input(job)
             job.give_up(reason)
+            if self._sending and job.task is not None:
+                job.task.cancel()
+                self.cut = True
         self._resolve("lost")
 
     async def run(self, job: Job) -> bool:
@@ -174,10 +134,13 @@ class Lane:
         flag = "+" if job.stdin else "-"
         # It begins a line whatever a predecessor of the lane was sent and did not read.
         header = f"\n{self.epoch} {self._id} {flag} {len(job.script)} {job.end}\n"
+        self._sending = True
         try:
             await self._loop.sock_sendall(self._sockets["ctl"], header.encode() + job.script)
         except (OSError, KeyError):
             self.lose("the connection to QEMU broke")
+        finally:
+            self._sending = False
         if await self._answer == "busy":
             self.job = None
             self.suspect = True
@@ -199,16 +162,16 @@ class Lane:
                     else:
                         await self._loop.sock_sendall(connection, data)
                 except (OSError, asyncio.CancelledError) as error:
-                    _tell(sent, BrokenPipeError(errno.EPIPE, "the command has ended"))
+                    tell(sent, BrokenPipeError(errno.EPIPE, "the command has ended"))
                     if isinstance(error, asyncio.CancelledError):
                         raise
                 else:
-                    _tell(sent, None)
+                    tell(sent, None)
 
     def _receive(self, port: str, connection: socket.socket) -> bool:
         """Take what has arrived; return whether there was anything."""
         try:
-            data = connection.recv(_CHUNK)
+            data = connection.recv(_LINES_CHUNK if port == "ctl" else _CHUNK)
         except BlockingIOError:
             return False
         except OSError:
@@ -217,14 +180,31 @@ class Lane:
             self._loop.remove_reader(connection)
             return False
         if port == "ctl":
-            *lines, self._lines = (self._lines + data).split(b"\n")
-            for line in lines:
-                self._answered(line.decode(errors="backslashreplace").split())
+            for line in self._lines.feed(data):
+                self._answered((line or b"").decode(errors="backslashreplace").split())
         elif self.job is not None:
-            (self.job.out if port == "out" else self.job.err).feed(data)
+            stream = self.job.out if port == "out" else self.job.err
+            stream.feed(data)
+            if stream.full:
+                self._pause(port, connection, stream)
         # Else it is the late output of a job left behind, which belongs to no command.
         self._look()
         return True
+
+    def _pause(self, port: str, connection: socket.socket, stream: Stream) -> None:
+        """Let the command wait for its reader."""
+
+        def go_on() -> None:
+            if self._sockets.get(port) is connection:
+                self._loop.add_reader(connection, self._receive, port, connection)
+
+        def room() -> None:
+            # Who reads may do so after the session has ended.
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(go_on)
+
+        self._loop.remove_reader(connection)
+        stream.when_room(room)
 
     def _answered(self, words: list[str]) -> None:
         match words:
@@ -237,7 +217,7 @@ class Lane:
             case [number, status] if number == str(self._id):
                 if status == "busy":
                     self._resolve("busy")
-                elif status.isdigit():
+                elif _STATUS.fullmatch(status):
                     self._status = int(status)
 
     def _look(self) -> None:
@@ -260,14 +240,4 @@ class Lane:
             job.writer.cancel()
             job.writer = None
         while not job.input.empty():
-            _tell(job.input.get_nowait()[1], BrokenPipeError(errno.EPIPE, "the command has ended"))
-
-
-def _tell(sender: asyncio.Future[None], error: Exception | None) -> None:
-    if sender.done():
-        return
-    sender.add_done_callback(lambda future: future.exception())  # nobody need be waiting for it
-    if error is None:
-        sender.set_result(None)
-    else:
-        sender.set_exception(error)
+            tell(job.input.get_nowait()[1], BrokenPipeError(errno.EPIPE, "the command has ended"))

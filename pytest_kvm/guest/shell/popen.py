@@ -6,9 +6,9 @@ import io
 import signal
 from typing import IO, TYPE_CHECKING, Any
 
-from pytest_kvm.errors import CommandTimeout
-from pytest_kvm.guest.result import decoded, shorten
-from pytest_kvm.guest.shell.lane import Job
+from pytest_kvm.errors import CommandTimeout, TooMuchOutput
+from pytest_kvm.guest.result import OUTPUT_LIMIT, decoded, shorten
+from pytest_kvm.guest.shell.job import Job
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline
 
@@ -24,7 +24,8 @@ class GuestProcess:
     """A command that runs in the guest, in a process group of its own.
 
     ``args`` is its script; ``stdin`` (None unless it was asked for), ``stdout`` and ``stderr`` are files, of text
-    unless ``text=False`` was said; all output is kept until it is read, so the command never waits for its reader.
+    unless ``text=False`` was said; output is kept until it is read, so the command does not wait for its reader before
+    there are 256 MiB of either.
     As a context manager it is killed at the end of the block, unless it has ended; otherwise it ends with the machine.
     """
 
@@ -39,7 +40,7 @@ class GuestProcess:
         self.stdout: IO[Any] = _file(job.out, text)
         self.stderr: IO[Any] = _file(job.err, text)
         if job.stdin:
-            raw: Any = _Input(job, iothread)  # unbuffered: what is written goes out at once
+            raw: Any = _Input(job, shell, iothread)  # unbuffered: what is written goes out at once
             self.stdin = io.TextIOWrapper(raw, encoding="utf-8", write_through=True) if text else raw
 
     @property
@@ -59,23 +60,40 @@ class GuestProcess:
         ``timeout`` is in seconds (None: no limit). Raises CommandTimeout, with the command still running.
         """
         if not self._shell.wait(self.job, Deadline(timeout)):
-            raise CommandTimeout(
-                f"command is still running after {timeout or 0.0:g} s: {shorten(self.args)}",
-                timeout=timeout or 0.0,
-                command=self.args,
-                stdout="",
-                stderr="",
-            )
+            raise self._late(timeout)
         status = self.poll()
         return 0 if status is None else status  # never None: the wait is over
+
+    def _late(self, timeout: float | None) -> CommandTimeout:
+        full = self.job.full
+        why = f"; it waits for its {full} to be read, of which there are {OUTPUT_LIMIT >> 20} MiB" if full else ""
+        return CommandTimeout(
+            f"command is still running after {timeout or 0.0:g} s{why}: {shorten(self.args)}",
+            timeout=timeout or 0.0,
+            command=self.args,
+            stdout="",
+            stderr="",
+        )
 
     def communicate(
         self, input: str | bytes | None = None, timeout: float | None = None
     ) -> tuple[str | bytes, str | bytes]:
-        """Send ``input`` and the end of stdin, wait for the command's end, return what it wrote and was not read."""
+        """Send ``input`` and the end of stdin, wait for the command's end, return what it wrote and was not read.
+
+        Raises CommandTimeout, and TooMuchOutput for more than 256 MiB of either, with the command still running.
+        """
         if self.job.stdin:
             self.feed(input.encode() if isinstance(input, str) else input or b"")
-        self.wait(timeout)
+        if not self._shell.wait(self.job, Deadline(timeout), or_full=True):
+            raise self._late(timeout)
+        if self.job.full:
+            raise TooMuchOutput(
+                f"command wrote more than {OUTPUT_LIMIT >> 20} MiB to {self.job.full}, and waits for it to be read: "
+                f"{shorten(self.args)}",
+                command=self.args,
+                limit=OUTPUT_LIMIT,
+            )
+        self.poll()
         return self.output()
 
     def feed(self, data: bytes) -> None:
@@ -92,7 +110,12 @@ class GuestProcess:
         return (decoded(out), decoded(err)) if self._text else (out, err)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the command's process group; nothing happens when it has ended."""
+        """Send a signal to the command's process group; nothing happens when it has ended.
+
+        What a killed command has written beyond what is kept is lost.
+        """
+        if number == signal.SIGKILL:
+            self.job.drop()  # or it would be seen to end only when somebody reads
         self._shell.signal(self.job, signal.Signals(number).name.removeprefix("SIG"))
 
     def terminate(self) -> None:
@@ -118,9 +141,10 @@ class GuestProcess:
 class _Input(io.RawIOBase):
     """The command's standard input as a file."""
 
-    def __init__(self, job: Job, iothread: IOThread) -> None:
+    def __init__(self, job: Job, shell: Shell, iothread: IOThread) -> None:
         super().__init__()
         self._job = job
+        self._shell = shell
         self._io = iothread
 
     def writable(self) -> bool:
@@ -128,7 +152,7 @@ class _Input(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         content = bytes(data)
-        self._io.run(self._job.send(content))
+        self._shell.send(self._job, content)
         return len(content)
 
     def close(self) -> None:

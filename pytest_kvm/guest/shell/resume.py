@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -16,6 +17,8 @@ PORT = "resume"
 CLOSE_ENOUGH = 0.1
 TRIES = 5
 _ANSWER = 8
+_PIECE = 4 << 10
+_MOST = 64 << 10
 
 
 def request() -> tuple[bytes, bytes]:
@@ -36,7 +39,7 @@ class Resume:
     async def repair(self) -> None:
         """Set the guest's clock and reseed its random number generator; returns when that is done.
 
-        Waits as long as there is no answer; raises OSError when the connection breaks.
+        Waits as long as there is no answer; raises OSError when the connection breaks, or something else is said.
         """
         for _ in range(TRIES):
             began = time.monotonic()
@@ -47,14 +50,16 @@ class Resume:
                 return
 
     async def _answer(self, wanted: bytes) -> None:
-        answer = b""
-        while answer != wanted:  # one to an earlier request may still come
-            answer = b""
-            while len(answer) < _ANSWER:
-                data = await self._loop.sock_recv(self._connection, _ANSWER - len(answer))
-                if not data:
-                    raise ConnectionResetError("the machine went off")
-                answer += data
+        said, size = b"", 0
+        while wanted not in said:  # one to an earlier request may still come
+            data = await self._loop.sock_recv(self._connection, _PIECE)
+            if not data:
+                raise ConnectionResetError("the machine went off")
+            size += len(data)
+            if size > _MOST:
+                # It never runs dry: waiting for more would not even let anybody else in this thread have a turn.
+                raise OSError(errno.EPROTO, f"the guest said {size} bytes of something else")
+            said = (said + data)[-_PIECE - _ANSWER :]
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,7 +12,8 @@ from pytest_kvm.errors import MachineError, ShellLost
 from pytest_kvm.guest.result import Command, script_of, shorten
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.shell.control import Control
-from pytest_kvm.guest.shell.lane import PORTS, Job, Lane, SavedLane
+from pytest_kvm.guest.shell.job import Job
+from pytest_kvm.guest.shell.lane import PORTS, Lane, SavedLane
 from pytest_kvm.guest.shell.popen import GuestProcess
 from pytest_kvm.guest.shell.resume import PORT as RESUME
 from pytest_kvm.guest.shell.resume import Resume
@@ -151,19 +152,13 @@ class Shell(Runner):
 
         Raises TimeoutError when the guest does not answer, or the machine's failure.
         """
-        work = asyncio.run_coroutine_threadsafe(self._resumed(lanes), self._io.loop)
-        work.add_done_callback(lambda _: self._watch.notify())
         try:
-            if not self._watch.wait_for(work.done, deadline):
-                raise TimeoutError
-            work.result()
+            self._io.run_watched(self._resumed(lanes), self._watch, deadline)
         except OSError:
             # The connection breaks a moment before the process has ended, which tells more.
             self._watch.wait_only(lambda: self._watch.failed, Deadline(1))
             self._watch.check()
             raise
-        finally:
-            work.cancel()
 
     async def _resumed(self, lanes: Iterable[SavedLane]) -> None:
         for saved in lanes:
@@ -195,12 +190,13 @@ class Shell(Runner):
 
     async def _free_lane(self) -> Lane:
         async with self._growing:
-            free = [lane for lane in self._lanes if lane.job is None and not lane.suspect]
+            unused = [lane for lane in self._lanes if lane.job is None and not lane.cut]
+            free = [lane for lane in unused if not lane.suspect]
             if not free and len(self._lanes) < MAX_LANES:
                 free = [await self._plug()]
             if not free:
                 # Who was left behind may have ended meanwhile.
-                free = [lane for lane in self._lanes if lane.job is None]
+                free = [lane for lane in self._lanes if lane.job is None and not lane.cut]
                 for lane in free:
                     lane.suspect = False
             if not free:
@@ -262,9 +258,13 @@ class Shell(Runner):
         """
         return self._io.run(self._control.ask(f"print {message}", patience=patience)) == "0"
 
-    def wait(self, job: Job, deadline: Deadline) -> bool:
-        """Wait for the end of a job; False when the deadline came first."""
-        return self._watch.wait_for(lambda: job.ended, deadline)
+    def send(self, job: Job, data: bytes) -> None:
+        """Put data into the standard input of a job, and wait for it to go; raises BrokenPipeError if it does not."""
+        self._io.run_watched(job.send(data), self._watch, Deadline(None))
+
+    def wait(self, job: Job, deadline: Deadline, *, or_full: bool = False) -> bool:
+        """Wait for the end of a job, or until one of its streams is full; False when the deadline came first."""
+        return self._watch.wait_for(lambda: job.ended or (or_full and bool(job.full)), deadline)
 
     @property
     def expects_loss(self) -> bool:
@@ -281,7 +281,10 @@ class Shell(Runner):
         if data is not None:
             process.feed(data)
         job = process.job
-        if self.wait(job, deadline):
+        self.wait(job, deadline, or_full=True)
+        flooded = job.full
+        job.drop()
+        if job.ended:
             if job.status is None:
                 raise self.lost(process)
             return Ended(job.status, job.out.everything(), job.err.everything())
@@ -290,10 +293,11 @@ class Shell(Runner):
         # Where the guest does not even answer that, there is nothing more to do than to leave it its lane.
         with contextlib.suppress(ShellLost, OSError):
             self.signal(job, "KILL")
+        fate = "was killed"
         if not self.wait(job, Deadline(_KILL_PATIENCE)):
             self._io.call(self._retire, job)
-            return Ended(None, job.out.everything(), job.err.everything(), "could not be killed")
-        return Ended(None, job.out.everything(), job.err.everything())
+            fate = "could not be killed"
+        return Ended(None, job.out.everything(), job.err.everything(), fate, flooded)
 
     def popen(
         self,
@@ -319,6 +323,8 @@ class Shell(Runner):
         """Give up a lane whose command does not even die: in an uninterruptible sleep, say."""
         if job.lane is not None and job.lane.job is job:
             job.lane.abandon("it did not end when it was killed")
+        elif job.task is not None:
+            job.task.cancel()  # it is between two lanes, which say that they are busy
 
     def lost(self, process: GuestProcess) -> Exception:
         """Return the error for a command that will never have a status."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_kvm.guest.result import OUTPUT_LIMIT
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
@@ -14,16 +16,19 @@ if TYPE_CHECKING:
 class Stream(io.RawIOBase):
     """Bytes up to an end mark, of which nothing is ever shown, nor of what follows it.
 
+    It is ``full`` when as much is there as is kept; whoever feeds it is to wait then, and told when somebody has read.
     ``keep=False`` drops all but the news of the end.
     """
 
     def __init__(self, end: bytes, watch: Watch, *, keep: bool = True) -> None:
         super().__init__()
-        self._keep = keep
+        self._limit = OUTPUT_LIMIT if keep else 0
+        self._dropping = not keep
         self._end = end
         self._watch = watch
         self._data = bytearray()
         self._searched = 0
+        self._tell: Callable[[], object] | None = None
         self.complete = False
 
     def feed(self, data: bytes) -> None:
@@ -37,14 +42,44 @@ class Stream(io.RawIOBase):
             if found >= 0:
                 del self._data[found:]
                 self.complete = True
-            if not self._keep:
-                self._take(max(0, len(self._data) - len(self._end)))
+            if self._dropping:
+                self._drop_excess()
             self._watch.notify()
+
+    def _drop_excess(self) -> None:
+        # What may be the beginning of the mark stays as long as that is not known.
+        held = 0 if self.complete else len(self._end) - 1
+        if len(self._data) > self._limit + held:
+            del self._data[self._limit : len(self._data) - held]
+            self._searched = len(self._data)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for more."""
+        return not self.complete and not self._dropping and len(self._data) >= self._limit
+
+    def when_room(self, tell: Callable[[], object]) -> None:
+        """Call ``tell``, in any thread, when there is room; at once if there is."""
+        with self._watch:
+            self._tell = tell
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._tell is not None and not self.full:
+            tell, self._tell = self._tell, None
+            tell()
+
+    def drop(self) -> None:
+        """Drop from now on what there is no room for: nobody will read it."""
+        with self._watch:
+            self._dropping = True
+            self._tell_room()
 
     def abandon(self) -> None:
         """Nothing more will come: what is there is all."""
         with self._watch:
             self.complete = True
+            self._tell_room()
             self._watch.notify()
 
     def _ready(self) -> int:
@@ -62,9 +97,11 @@ class Stream(io.RawIOBase):
             return self._take(self._ready())
 
     def _take(self, length: int) -> bytes:
-        data = bytes(self._data[:length])
+        with memoryview(self._data) as view:
+            data = bytes(view[:length])
         del self._data[:length]
         self._searched = max(0, self._searched - length)
+        self._tell_room()
         return data
 
     def readable(self) -> bool:
