@@ -6,12 +6,14 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kvm.errors import AgentError, MachineError, QEMUExited, WaitTimeout
+from pytest_kvm.guest.agent import answers
 from pytest_kvm.guest.agent.port import SILENT, AgentPort
-from pytest_kvm.guest.result import shorten
+from pytest_kvm.guest.result import OUTPUT_LIMIT, shorten
 from pytest_kvm.guest.runner import DEFAULT_TIMEOUT, Ended, Runner
 from pytest_kvm.qemu.cmdline import AGENT_PORT
 from pytest_kvm.qemu.iothread import IOThread
@@ -20,6 +22,8 @@ from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
     import socket
+
+T = TypeVar("T")
 
 PING_TIMEOUT = 10.0
 # There is no event for the end of a command: the agent has to be asked again and again. Short commands are not kept
@@ -110,8 +114,26 @@ class Agent(Runner):
 
     def commands(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> frozenset[str]:
         """Return the names of the commands that the agent has and may run."""
-        known = self._ask("guest-info", None, Deadline(timeout))["supported_commands"]
-        return frozenset(command["name"] for command in known if command["enabled"])
+        return self._read(answers.names, "guest-info", None, Deadline(timeout))
+
+    def _read(
+        self,
+        read: Callable[[Any], T],
+        command: str,
+        arguments: Mapping[str, object] | None,
+        deadline: Deadline,
+        life: int | None = None,
+    ) -> T:
+        """Ask, and return what ``read`` makes of the answer; raises AgentError when that is not what it should be."""
+        answer = self._ask(command, arguments, deadline, life)
+        try:
+            return read(answer)
+        except answers.UNFIT:
+            raise AgentError(
+                f"VM {self.name!r}: guest agent command {command!r} returned something else than it should: "
+                f"{shorten(str(answer))}",
+                command=command,
+            ) from None
 
     def _ask(
         self, command: str, arguments: Mapping[str, object] | None, deadline: Deadline, life: int | None = None
@@ -169,36 +191,35 @@ class Agent(Runner):
         except WaitTimeout:
             return Ended(None, b"", b"", f"may not even have begun: {self._silence()}")
         try:
-            status = self._status(pid, life, deadline)
+            ended = self._status(pid, life, deadline)
         except WaitTimeout:
             return self._killed(pid, life)
-        ended = _ended(status)
         for stream, output in (("stdout", ended.out), ("stderr", ended.err)):
             # The agent of QEMU 10 says that nothing was cut off when something was.
-            if status.get(f"{stream.removeprefix('std')}-truncated") or len(output) >= _KEPT:
+            if stream in ended.cut or len(output) >= _KEPT:
                 raise AgentError(
                     f"VM {self.name!r}: the guest agent keeps {len(output)} bytes of what a command writes, and this "
                     f"one, which ended with status {ended.status}, wrote that or more to {stream}: {shorten(shown)}\n"
                     "Let it write to a file and take that with read_file().",
                     command="guest-exec",
                 )
-        return ended
+        return Ended(ended.status, ended.out, ended.err)
 
     def _start(self, starter: str, word: str, data: bytes | None, deadline: Deadline) -> tuple[int, int]:
         """Start a script that has one argument; return its process id, and the agent's life that knows it."""
         arguments: dict[str, object] = {"path": "/bin/sh", "arg": ["-c", starter, word], "capture-output": True}
         if data:
             arguments["input-data"] = base64.b64encode(data).decode()
-        pid: int = self._ask("guest-exec", arguments, deadline)["pid"]
+        pid = self._read(answers.process, "guest-exec", arguments, deadline)
         return pid, self._port.life
 
-    def _status(self, pid: int, life: int, deadline: Deadline) -> dict[str, Any]:
+    def _status(self, pid: int, life: int, deadline: Deadline) -> answers.End:
         """Wait for a command's end and return what the agent says of it."""
         pause = _FIRST_PAUSE
         while True:
-            status: dict[str, Any] = self._ask("guest-exec-status", {"pid": pid}, deadline, life)
-            if status["exited"]:
-                return status
+            ended = self._read(answers.end, "guest-exec-status", {"pid": pid}, deadline, life)
+            if ended is not None:
+                return ended
             self._watch.wait_for(lambda: False, deadline.sooner(pause))
             pause = min(pause * _SLOWER, _LAST_PAUSE)
 
@@ -206,7 +227,7 @@ class Agent(Runner):
         deadline = Deadline(_PATIENCE)
         try:
             killer, killer_life = self._start(_KILL, str(pid), None, deadline)
-            ended = _ended(self._status(pid, life, deadline))
+            ended = self._status(pid, life, deadline)
             self._status(killer, killer_life, deadline)  # the agent keeps it until somebody asks
         except WaitTimeout:
             return Ended(None, b"", b"", "could not be killed, or somebody else holds its output")
@@ -215,15 +236,22 @@ class Agent(Runner):
     # Files
 
     def read_file(self, path: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
-        """Return what is in a file of the guest."""
+        """Return what is in a file of the guest, of 256 MiB at most."""
         deadline = Deadline(timeout)
         content = bytearray()
         with self._opened(path, "r", deadline) as (handle, life):
             ended = False
             while not ended:
-                part = self._ask("guest-file-read", {"handle": handle, "count": _CHUNK}, deadline, life)
-                content += base64.b64decode(part["buf-b64"])
-                ended = part["eof"]
+                part, ended = self._read(
+                    answers.part, "guest-file-read", {"handle": handle, "count": _CHUNK}, deadline, life
+                )
+                content += part
+                if len(content) > OUTPUT_LIMIT:
+                    raise AgentError(
+                        f"VM {self.name!r}: file {path!r} has more than {OUTPUT_LIMIT >> 20} MiB, which is what "
+                        "read_file() takes at most",
+                        command="guest-file-read",
+                    )
         return bytes(content)
 
     def write_file(
@@ -239,15 +267,16 @@ class Agent(Runner):
                 self.run(["chmod", f"{mode:o}", "--", path], timeout=deadline.remaining())
             rest = memoryview(data)
             while rest:
-                part = base64.b64encode(rest[:_CHUNK]).decode()
-                written = self._ask("guest-file-write", {"handle": handle, "buf-b64": part}, deadline, life)
-                rest = rest[written["count"] :]
+                piece = rest[:_CHUNK]
+                arguments = {"handle": handle, "buf-b64": base64.b64encode(piece).decode()}
+                taken = partial(answers.count, most=len(piece))
+                rest = rest[self._read(taken, "guest-file-write", arguments, deadline, life) :]
             self._ask("guest-file-flush", {"handle": handle}, deadline, life)
 
     @contextlib.contextmanager
     def _opened(self, path: str, mode: str, deadline: Deadline) -> Iterator[tuple[int, int]]:
         """Open a file inside the block; yield its handle, and the agent's life that knows it."""
-        handle = self._ask("guest-file-open", {"path": path, "mode": mode}, deadline)
+        handle = self._read(answers.whole, "guest-file-open", {"path": path, "mode": mode}, deadline)
         life = self._port.life
         try:
             yield handle, life
@@ -264,11 +293,11 @@ class Agent(Runner):
 
         Until they are thawed the agent refuses every command that could write.
         """
-        return int(self._ask("guest-fsfreeze-freeze", None, Deadline(timeout)))
+        return self._read(answers.whole, "guest-fsfreeze-freeze", None, Deadline(timeout))
 
     def thaw(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
         """Let file systems write again; return how many did."""
-        return int(self._ask("guest-fsfreeze-thaw", None, Deadline(timeout)))
+        return self._read(answers.whole, "guest-fsfreeze-thaw", None, Deadline(timeout))
 
     @contextlib.contextmanager
     def frozen(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> Iterator[int]:
@@ -286,15 +315,9 @@ class Agent(Runner):
 
     def time(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> float:
         """Return the guest's time, in seconds since 1970."""
-        return int(self._ask("guest-get-time", None, Deadline(timeout))) / 1e9
+        return self._read(answers.seconds, "guest-get-time", None, Deadline(timeout))
 
     def set_time(self, seconds: float | None = None, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Set the guest's time, and its hardware clock, in seconds since 1970 (None: to the host's)."""
         nanoseconds = time.time_ns() if seconds is None else round(seconds * 1e9)
         self._ask("guest-set-time", {"time": nanoseconds}, Deadline(timeout))
-
-
-def _ended(status: Mapping[str, Any]) -> Ended:
-    """Return how a command ended; 128 is added to a signal, as every shell does."""
-    code = 128 + status["signal"] if "signal" in status else status["exitcode"]
-    return Ended(code, base64.b64decode(status.get("out-data", "")), base64.b64decode(status.get("err-data", "")))

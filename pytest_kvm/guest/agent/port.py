@@ -15,12 +15,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_kvm.errors import AgentError
+from pytest_kvm.guest.lines import Lines
 from pytest_kvm.guest.result import shorten
 
 # qga/qapi-schema.json: what only ever answers with an error, since the guest may be gone by then.
 SILENT = ("guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid")
 _MARK = b"\xff"
 _CHUNK = 1 << 20
+# Bytes of an answer. The agent reads 48 MiB of a file at once (qga/commands.c), which is a third more in base64.
+_LONGEST_LINE = (64 << 20) + 1024
+# Values in an answer, however deep: each takes ten times the memory here that its text takes. Those of a large guest's
+# disks are some thousands.
+_MOST_VALUES = 1 << 19
+# Bytes that are looked at for what was said before some news.
+_MOST_AT_ONCE = 2 * _LONGEST_LINE
+_SHOWN = 1 << 10
 
 
 class AgentPort:
@@ -41,7 +50,7 @@ class AgentPort:
         self._turn = asyncio.Lock()
         self._gone = ""  # why the last one that was lost was
         self._in_step = False
-        self._rest = bytearray()
+        self._lines = Lines(_LONGEST_LINE)
         # The command whose turn it is, the life that it belongs to, and its answer to come.
         self._command = ""
         self._life: int | None = None
@@ -106,29 +115,31 @@ class AgentPort:
             self.end()
 
     def _receive(self) -> None:
-        if not self._drain():
+        if self._take_piece() is None:
             self.end()
 
-    def _drain(self) -> bool:
-        """Take all that has arrived; return whether more may come."""
-        while not self.ended:
-            try:
-                data = self._connection.recv(_CHUNK)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-            if not data:
-                return False
-            self._rest += data
-            if b"\n" in data:
-                *lines, rest = bytes(self._rest).split(b"\n")
-                self._rest = bytearray(rest)
-                for line in lines:
-                    self._take(line)
-        return False
+    def _take_piece(self) -> int | None:
+        """Take what has arrived, of that a piece; return its size, None when nothing more will come."""
+        try:
+            data = self._connection.recv(_CHUNK)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return None
+        for line in self._lines.feed(data):
+            self._take(line)
+        return len(data) or None
 
-    def _take(self, line: bytes) -> None:
+    def _drain(self) -> None:
+        """Take all that has arrived; a guest that never stops talking is not listened to for ever."""
+        size = 0
+        while not self.ended and size < _MOST_AT_ONCE and (piece := self._take_piece()):
+            size += piece
+
+    def _take(self, line: bytes | None) -> None:
+        if line is None:
+            self._refuse(f"it said a line of more than {_LONGEST_LINE >> 20} MiB")
+            return
         _, mark, reply = line.rpartition(_MARK)
         if mark:
             # An earlier one may still be answered, too; those of its time are dropped up to the last one's.
@@ -139,12 +150,15 @@ class AgentPort:
         elif self._answer is not None and not self._answer.done() and line.strip():
             answer = _decoded(line)
             if answer is None:
-                text = shorten(line.decode(errors="backslashreplace"))
-                self._answer.set_exception(self._lost(f"it said something else: {text}"))
+                self._refuse(f"it said something else: {shorten(line[:_SHOWN].decode(errors='backslashreplace'))}")
             else:
                 self._in_step = True
                 self._answer.set_result(answer)
         # Else it is an answer that nobody waits for any more.
+
+    def _refuse(self, reason: str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self._lost(reason))
 
     def changed(self, is_open: bool) -> None:
         """QEMU has told that the guest opened or closed the port; of changes within a second only the last is told."""
@@ -198,13 +212,15 @@ def _line(command: str, arguments: Mapping[str, object] | None) -> bytes:
 
 def _decoded(line: bytes) -> dict[str, Any] | None:
     """Return the answer in a line, None if it is none."""
+    if sum(map(line.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        return None
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(answer, dict):
         return None
     refusal = answer.get("error")
-    if isinstance(refusal, dict) and {"class", "desc"} <= refusal.keys():
+    if isinstance(refusal, dict) and all(isinstance(refusal.get(key), str) for key in ("class", "desc")):
         return answer
-    return answer if "return" in answer else None
+    return answer if "return" in answer and refusal is None else None
