@@ -204,3 +204,25 @@ def test_a_flood_does_not_keep_others_waiting(io: IOThread, flood: Agent, monkey
         io.call(flood.heed, {"event": "VSERPORT_CHANGE", "data": {"id": "port-agent", "open": is_open}})
     with pytest.raises(CommandTimeout):
         flood.run("true", timeout=0.2)
+
+
+class Endless(socket.socket):
+    """A connection that never runs dry."""
+
+    left = 10_000
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Return as much as is asked for."""
+        self.left -= 1
+        assert self.left > 0, "whoever reads that has no end"
+        return b"x" * size
+
+
+def test_what_never_runs_dry_is_not_read_to_its_end(io: IOThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port, "_MOST_AT_ONCE", 8 << 20)
+    ours, theirs = socket.socketpair()
+    with theirs, Endless(fileno=ours.detach()) as connection:  # of which nobody says that there is something to read
+        talker = io.call(port.AgentPort, connection, "vm")
+        io.call(talker.changed, False)
+        io.call(talker.end)
+        assert connection.left > 10_000 - 100
