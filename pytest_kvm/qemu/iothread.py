@@ -15,6 +15,8 @@ from pytest_kvm.waiting import Deadline, Watch
 
 T = TypeVar("T")
 
+_AT_ONCE = 0.05
+
 
 class IOThread:
     """An asyncio loop in a thread that lives as long as the process.
@@ -48,11 +50,13 @@ class IOThread:
     def run_watched(self, coroutine: Coroutine[Any, Any, T], watch: Watch, deadline: Deadline) -> T:
         """Run ``coroutine`` as ``run`` does, as long as the machine lives and the deadline has not come.
 
-        Then it is cancelled. Raises TimeoutError, the machine's failure, and what it raises.
+        Then it is cancelled; what can be done at once is done, whatever has failed. Raises TimeoutError, the machine's
+        failure, and what it raises.
         """
         work = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         work.add_done_callback(lambda _: watch.notify())
         try:
+            watch.wait_only(work.done, deadline.sooner(_AT_ONCE))
             if not watch.wait_for(work.done, deadline):
                 raise TimeoutError
             return work.result()

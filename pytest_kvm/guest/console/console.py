@@ -22,6 +22,10 @@ from pytest_kvm.waiting import Deadline
 
 # Serial lines are programmed, not typed: what pexpect does between a child's echo and our typing is not needed.
 _READ_SIZE = 1 << 16
+# The guest takes that bit by bit; in a moment, unless it does not read.
+_WRITE_SIZE = 1 << 16
+# Characters that are kept for ``expect`` and ``before``: at least half of that.
+EXPECT_LIMIT = 4 << 20
 
 
 class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
@@ -29,7 +33,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
 
     Everything that a pexpect spawn does, in text: ``expect``, ``expect_exact``, ``sendline``, ``before``, ``after``,
     ``match`` … A pattern that does not appear in time is a ConsoleTimeout (which is a pexpect.TIMEOUT as well); a
-    machine that goes off ends the wait at once.
+    machine that goes off ends the wait at once. Of what does not match, the last 2 Mi characters are kept at least.
     """
 
     def __init__(self, *, name: str, port: SerialPort, image: Image | None) -> None:
@@ -54,15 +58,44 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
             self.flag_eof = True
             raise pexpect.EOF("the machine is off")
         text: str = self._decode(data)
+        self._limit_memory()
         self._log(text, "read")  # type: ignore[attr-defined]  # pexpect's, not in its stubs
         return text
 
+    def _limit_memory(self) -> None:
+        """Let a guest that never stops print no more than we have memory for; what is searched is at the end."""
+        for name in ("_buffer", "_before"):
+            if getattr(self, name).tell() > EXPECT_LIMIT:
+                kept = io.StringIO()
+                kept.write(getattr(self, name).getvalue()[-EXPECT_LIMIT // 2 :])
+                setattr(self, name, kept)
+
     def send(self, s: str) -> int:
-        """Type ``s``; return the number of bytes."""
+        """Type ``s``; return the number of bytes.
+
+        Raises ConsoleTimeout when the guest takes nothing of it for ``timeout`` seconds (the attribute).
+        """
         self._log(s, "send")  # type: ignore[attr-defined]  # pexpect's, not in its stubs
-        data = s.encode()
-        self._port.write(data)
+        data = s.encode(errors="surrogateescape")
+        for start in range(0, len(data), _WRITE_SIZE):
+            self._write(data[start : start + _WRITE_SIZE], Deadline(self.timeout))
         return len(data)
+
+    def type(self, keys: str, deadline: Deadline) -> None:
+        """Type a few keys; raises ConsoleTimeout when the guest does not take them before the deadline."""
+        self._log(keys, "send")  # type: ignore[attr-defined]  # pexpect's, not in its stubs
+        self._write(keys.encode(errors="surrogateescape"), deadline)
+
+    def _write(self, data: bytes, deadline: Deadline) -> None:
+        try:
+            self._port.write(data, deadline)
+        except TimeoutError:
+            limit = deadline.seconds or 0.0
+            raise ConsoleTimeout(
+                f"VM {self._vm!r}: the guest did not read what was typed on its console, for {limit:g} s. "
+                f"Console is at:\n{self.tail()}",
+                timeout=limit,
+            ) from None
 
     def sendline(self, s: str = "") -> int:
         """Type ``s`` and Enter; return the number of bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import time
@@ -12,6 +13,7 @@ import pexpect
 
 from pytest_kvm import errors
 from pytest_kvm.guest.console.screen import Screen, Sight
+from pytest_kvm.guest.console.serial import UNREAD_LIMIT
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 _READ_SIZE = 1 << 16
 # Where an answer is looked for: it may have many messages of the kernel in the middle of it.
 _RECENT = 1 << 16
+# Characters that are kept of what comes between two lines that are typed.
+TEXT_LIMIT = 16 << 20
+# Seconds for the guest to take a line that is typed; it does so at once, unless it does not read at all.
+_TYPING_PATIENCE = 5.0
 # A shell prints its prompt within milliseconds of what came before it; nothing depends on it.
 _SETTLE_QUIET = 0.5
 _SETTLE_PATIENCE = 2.0
@@ -34,8 +40,8 @@ class ConsoleTimeout(errors.ConsoleTimeout, pexpect.TIMEOUT):
 class Dialogue:
     """A conversation with the guest.
 
-    ``screen`` and ``text`` are what came since something was typed last, ``recent`` is the end of ``text``. ``expired``
-    makes the error that is raised when the deadline comes.
+    ``screen`` and ``text`` are what came since something was typed last, ``recent`` is the end of ``text``, whose
+    beginning was not kept if it is ``cut``. ``expired`` makes the error that is raised when the deadline comes.
     """
 
     def __init__(
@@ -44,10 +50,12 @@ class Dialogue:
         self.console = console
         self.screen = Screen()
         self.recent = ""
+        self.cut = False
         self._text = io.StringIO()
         self._prompt = prompt
         self._deadline = deadline
         self._expired = expired
+        self._over = False
         self._changed = time.monotonic()
 
     def recall(self, shown: str) -> None:
@@ -58,7 +66,7 @@ class Dialogue:
     def type(self, keys: str) -> None:
         """Type, after what was printed before has been put aside: it cannot be an answer to this."""
         self._put_aside()
-        self.console.send(keys)
+        self.console.type(keys, Deadline(_TYPING_PATIENCE))
 
     def enter(self, line: str = "") -> None:
         """Type a line, and put aside what was printed before it."""
@@ -67,13 +75,13 @@ class Dialogue:
     def add(self, line: str = "") -> None:
         """Type a line, and keep what was printed before it."""
         self._changed = time.monotonic()
-        self.console.sendline(line)
+        self.console.type(line + self.console.linesep, Deadline(_TYPING_PATIENCE))
 
     def _put_aside(self) -> None:
-        while self._read(0.0):
-            pass
+        with contextlib.suppress(pexpect.TIMEOUT):  # then there is nothing
+            self.console.read_nonblocking(UNREAD_LIMIT, 0.0)
         self.console.forget()
-        self.recent = ""
+        self.recent, self.cut = "", False
         self._text = io.StringIO()
         self.screen.clear()
         self._changed = time.monotonic()
@@ -84,6 +92,10 @@ class Dialogue:
         except pexpect.TIMEOUT:
             return False
         self._text.write(piece)
+        if self._text.tell() > TEXT_LIMIT:
+            self._text, kept = io.StringIO(), self._text.getvalue()[-TEXT_LIMIT // 2 :]
+            self._text.write(kept)
+            self.cut = True
         self.recent = (self.recent + piece)[-_RECENT:]
         if self.screen.feed(piece):
             self._changed = time.monotonic()
@@ -92,8 +104,12 @@ class Dialogue:
     def listen(self, patience: float) -> bool:
         """Wait for something to arrive; return False when nothing did for ``patience`` seconds.
 
-        Raises what ``expired`` makes when the deadline comes first, pexpect.EOF when the machine is off.
+        Raises what ``expired`` makes when the deadline has come, however much arrives, pexpect.EOF when the machine is
+        off.
         """
+        if self._deadline.expired and self._over:
+            raise self._expired()
+        self._over = self._deadline.expired  # what has arrived by now may be what was waited for
         left = self._deadline.remaining()
         if self._read(patience if left is None else min(patience, left)):
             return True

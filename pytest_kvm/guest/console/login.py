@@ -42,10 +42,9 @@ _CLOSED = re.compile(
     re.IGNORECASE,
 )
 _LATER = re.compile(r"System is booting up|Login timed out")
-_CHANGE = re.compile(
-    r"[^\n]*(?:required to change|[Pp]assword change required|password has expired|Changing password for|"
-    r"(?:[Cc]urrent|[Nn]ew|[Oo]ld)[^\n]* password: ?\Z)[^\n]*"
-)
+_CHANGE = re.compile(r"required to change|[Pp]assword change required|password has expired|Changing password for")
+# The two parts of what PAM's modules ask then.
+_OTHER, _ASKED = re.compile(r"[Cc]urrent|[Nn]ew|[Oo]ld"), re.compile(r" password: ?\Z")
 
 
 @dataclass(frozen=True)
@@ -176,11 +175,11 @@ class Login:
             # Somebody else's name was given. It has to be refused for the login prompt to come again.
             self._enter()
             return
-        asked = _CHANGE.search(self._talk.screen.text)
-        if asked is not None:
+        asked = _change_asked(self._talk.screen.text)
+        if asked:
             raise self._failed(
-                f"the guest demands that {who.user!r} changes the password at this login ({asked[0].strip()})",
-                said=asked[0].strip(),
+                f"the guest demands that {who.user!r} changes the password at this login ({asked})",
+                said=asked,
                 hint="Let it not expire, as with 'chpasswd: {expire: false}' in user_data, or log in as another user.",
             )
         if who.password is None:
@@ -247,6 +246,15 @@ class Login:
             f"(waiting for {self._stage.value}; a shell's prompt is {prompts}). Console is at:\n{self._console.tail()}",
             timeout=self._timeout,
         )
+
+
+def _change_asked(text: str) -> str:
+    """Return the line in which a new password is asked for; empty when none is."""
+    last = text.rpartition("\n")[2]
+    other = _OTHER.search(last)
+    if other is not None and _ASKED.search(last, other.end()):
+        return _line(_CHANGE, text) or last.strip()
+    return _line(_CHANGE, text)
 
 
 def _line(pattern: re.Pattern[str], text: str) -> str:

@@ -15,18 +15,19 @@ PASSWORD_PROMPT = r"[Pp]assword(?: for [^\n:]+)?: ?\Z"
 # printk's time (with a level before it, console_msg_format=syslog, and a caller behind it, CONFIG_PRINTK_CALLER). The
 # kernel writes a message as a whole to a serial line, and into the middle of whatever a program is writing to it.
 _STAMP = r"(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? "
-_COLOUR = r"(?:\x1b\[[\d;]*[mK])*"
+# There are limits, and a look behind, so that no text makes the search for all that slow: a guest may print anything.
+_COLOUR = r"(?:\x1b\[[\d;]{0,20}[mK]){0,4}"
 _WORD = rf"{_COLOUR} *(?:OK|FAILED|WARN|INFO|DEPEND|TIME|SKIP) *{_COLOUR}"
-_CYLON = r"(?=[^\]\n]*\*)(?:[* ]|\x1b\[[\d;]*[mK])+"
+_CYLON = r"(?=[^\]\n]{0,80}\*)(?:[* ]|\x1b\[[\d;]{0,20}[mK]){1,30}"
 # Status lines of systemd (src/core/show-status.c); those that say what begins have no word, but the room for it.
-_STATUS = rf"\r*{_COLOUR}\[(?:{_WORD}|{_CYLON})\] | {{9}}[A-Z][a-z]+ing "
+_STATUS = rf"(?<!\r)\r*{_COLOUR}\[(?:{_WORD}|{_CYLON})\] | {{9}}[A-Z][a-z]+ing "
 # A whole line that nobody typed and no prompt is part of; for use inside of other patterns.
 NOISE = rf"(?:(?:{_STAMP}|{_STATUS})[^\n]*\n)*"
 _NOISE = re.compile(rf"(?:{_STAMP}|{_STATUS})[^\n]*\n")
 _UNFINISHED_NOISE = re.compile(rf"(?:{_STAMP}|{_STATUS})[^\n]*\Z")
 # … and control characters that print nothing.
 _ESCAPE = re.compile(rf"{ESCAPE_SEQUENCE}|[\x00\x07\x0e\x0f]")
-_LINE_END = re.compile(r"\r+\n")
+_LINE_END = re.compile(r"(?<!\r)\r+\n")
 # Enough for what a login says before it asks again, for a line, and for a prompt.
 _KEPT_LINES = 16 << 10
 _KEPT_LINE = 4 << 10
@@ -98,7 +99,8 @@ def shows_login_prompt(printed: bytes) -> bool:
 def without_noise(text: str) -> str:
     """Return the text without whole messages of the kernel and systemd."""
     # The test is for speed: this is done for each of the few bytes that a serial line brings at once.
-    return _NOISE.sub("", text) if "\n" in text and ("] " in text or "  " in text) else text
+    end = text.rfind("\n") + 1
+    return _NOISE.sub("", text[:end]) + text[end:] if end and ("] " in text or "  " in text) else text
 
 
 def interrupted(text: str) -> str:

@@ -123,9 +123,10 @@ class SerialPort:
         stamp = datetime.datetime.now().strftime("%H:%M:%S.%f ").encode()
         lines = data.splitlines(keepends=True)
         starts = [self._at_line_start, *(line.endswith(b"\n") for line in lines)]
-        self._log.write(b"".join((stamp if start else b"") + line for start, line in zip(starts, lines, strict=False)))
+        stamped = b"".join((stamp if start else b"") + line for start, line in zip(starts, lines, strict=False))
+        self._log.write(stamped)
         self._at_line_start = starts[-1]
-        self._logged += len(data)
+        self._logged += len(stamped)
         if self._logged > LOG_LIMIT:
             self._log.write(f"\n[the log ends here: {LOG_LIMIT} bytes]\n".encode())
 
@@ -141,9 +142,12 @@ class SerialPort:
             del self._unread[:size]
             return data
 
-    def write(self, data: bytes) -> None:
-        """Type ``data``; raises BrokenPipeError when the machine is off."""
-        self._io.run(self._write(data))
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        """Type ``data``, which waits when the guest does not read what was typed before.
+
+        Raises BrokenPipeError when the machine is off, TimeoutError when the deadline comes, the machine's failure.
+        """
+        self._io.run_watched(self._write(data), self._watch, deadline)
 
     async def _write(self, data: bytes) -> None:
         if self._connection is None:

@@ -7,8 +7,8 @@ import secrets
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_kvm.errors import ShellLost
-from pytest_kvm.guest.console.dialogue import ConsoleTimeout, Dialogue
+from pytest_kvm.errors import ShellLost, TooMuchOutput
+from pytest_kvm.guest.console.dialogue import TEXT_LIMIT, ConsoleTimeout, Dialogue
 from pytest_kvm.guest.console.screen import NOISE, Sight, broken, interrupted, shell_prompt, without_noise
 from pytest_kvm.guest.result import shorten
 from pytest_kvm.waiting import Deadline
@@ -85,7 +85,7 @@ def _printf(format_: str) -> str:
 def _format(script: str) -> str:
     """Return the format with which printf prints the script, in characters that can be typed between quotes."""
     return "".join(
-        "".join(f"\\{byte:03o}" for byte in character.encode())
+        "".join(f"\\{byte:03o}" for byte in character.encode(errors="surrogateescape"))
         if character in "\\%'" or _UNTYPABLE.match(character)
         else character
         for character in script
@@ -121,6 +121,8 @@ class TypedCommand:
         asked = 0
         while (answer := line.answer.search(self._talk.recent)) is None:
             self._talk.listen(_QUIET)
+            if self._talk.cut:
+                raise self._flood()
             if self._talk.quiet < _QUIET:
                 continue
             sight = self._talk.sight()
@@ -161,14 +163,31 @@ class TypedCommand:
                     return text[: end.start()]
         return text
 
+    def _flood(self) -> TooMuchOutput:
+        fate = self._interrupt()
+        return TooMuchOutput(
+            f"VM {self._vm!r}: command printed more than {TEXT_LIMIT >> 20} MiB on the console: "
+            f"{shorten(self._script)}. {fate}. Let it write to a file, or use vm.run()",
+            command=self._script,
+            limit=TEXT_LIMIT,
+        )
+
+    def _interrupt(self) -> str:
+        """Type Ctrl-C, and say what came of it."""
+        try:
+            self._talk.type(_CTRL_C)
+        except ConsoleTimeout:
+            return "Ctrl-C could not be typed"
+        came = self._talk.prompt_comes(_INTERRUPT_PATIENCE)
+        self._console.forget()
+        return "Ctrl-C brought the prompt back" if came else "Ctrl-C did not bring the prompt"
+
     def _expired(self) -> Exception:
         shown = self._console.tail()
         done = "start" if re.search(self._begin, self._talk.text) is None else "end"
-        self._talk.type(_CTRL_C)
-        back = "brought the prompt back" if self._talk.prompt_comes(_INTERRUPT_PATIENCE) else "did not bring the prompt"
-        self._console.forget()
+        fate = self._interrupt()
         return ConsoleTimeout(
             f"VM {self._vm!r}: command did not {done} within {self._timeout:g} s on the console: "
-            f"{shorten(self._script)}. Ctrl-C {back}. Console was at:\n{shown}",
+            f"{shorten(self._script)}. {fate}. Console was at:\n{shown}",
             timeout=self._timeout,
         )

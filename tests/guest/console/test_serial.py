@@ -60,7 +60,7 @@ def test_what_the_guest_prints_is_read_in_parts(wire: Wire) -> None:
 
 
 def test_what_is_typed_arrives(wire: Wire) -> None:
-    wire.port.write(b"root\r")
+    wire.port.write(b"root\r", Deadline(10))
     assert wire.guest.recv(100) == b"root\r"
 
 
@@ -71,7 +71,7 @@ def test_a_machine_that_goes_off(wire: Wire) -> None:
     assert wire.port.read(100, Deadline(10)) == b"last words"
     assert wire.port.read(100, Deadline(None)) == b""
     with pytest.raises(BrokenPipeError, match="the machine is off"):
-        wire.port.write(b"x")
+        wire.port.write(b"x", Deadline(10))
 
 
 def test_a_failure_is_raised_after_the_last_output(wire: Wire) -> None:
@@ -120,9 +120,9 @@ def test_nobody_reads_and_nothing_blocks(wire: Wire, monkeypatch: pytest.MonkeyP
 
 
 def test_the_log_has_a_limit_and_says_so(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOG_LIMIT", 10)
+    monkeypatch.setattr(module, "LOG_LIMIT", 30)
     wire.print(b"12345\n", b"67890\n", b"more\n", b"and more\n")
-    assert STAMP.sub(b"", wire.log()) == b"12345\n67890\n\n[the log ends here: 10 bytes]\n"
+    assert STAMP.sub(b"", wire.log()) == b"12345\n67890\n\n[the log ends here: 30 bytes]\n"
     assert wire.port.read(100, Deadline(10)) == b"12345\n67890\nmore\nand more\n"
 
 
