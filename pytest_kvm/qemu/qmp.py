@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from qemu.qmp.events import EventListener
 
 Event = dict[str, Any]
+# Some events a guest can make QEMU send as often as it likes (ACPI_DEVICE_OST, RESET).
+EVENT_LIMIT = 20_000
+_SHOWN = 30
 
 
 @dataclass
@@ -40,6 +43,8 @@ class QMP:
         self._watch = watch
         self._on_event = on_event
         self._events: list[Event] = []
+        # How many there were before the first of these.
+        self._forgotten = 0
         self._client: QMPClient | None = None
         self._listener: EventListener | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -71,6 +76,9 @@ class QMP:
         async for event in listener:
             with self._watch:
                 self._events.append(dict(event))
+                if len(self._events) > EVENT_LIMIT:
+                    del self._events[: EVENT_LIMIT // 2]
+                    self._forgotten += EVENT_LIMIT // 2
                 self._on_event(dict(event))
                 self._watch.notify()
 
@@ -139,7 +147,7 @@ class QMP:
 
     @property
     def events(self) -> list[Event]:
-        """All events since QEMU was started, oldest first, as QEMU sent them."""
+        """All events since QEMU was started, oldest first, as QEMU sent them; of very many the last 10,000 at least."""
         with self._watch:
             return list(self._events)
 
@@ -167,24 +175,30 @@ class QMP:
     def _now(self) -> tuple[int, int]:
         """Return how many events there were, and failures: of a guest that had panicked, QEMU can still tell."""
         with self._watch:
-            return len(self._events), self._watch.failures
+            return self._forgotten + len(self._events), self._watch.failures
 
     def _wait(self, expected: Expected, since: tuple[int, int], timeout: float | None) -> Event:
         found: list[Event] = []
         start, known = since
 
         def look() -> bool:
-            found.extend(event for event in self._events[start:] if _matches(event, expected))
+            found.extend(event for event in self._since(start) if _matches(event, expected))
             return bool(found)
 
         if not self._watch.wait_for(look, Deadline(timeout), known=known):
-            seen = ", ".join(event["event"] for event in self._events[start:]) or "none"
+            names = [event["event"] for event in self._since(start)]
+            seen = ", ".join(names[-_SHOWN:]) or "none"
+            if len(names) > _SHOWN:
+                seen = f"{len(names) - _SHOWN} others, {seen}"
             wanted = f"{expected.name} with {dict(expected.match)}" if expected.match else expected.name
             raise WaitTimeout(
                 f"VM {self._name!r}: no QMP event {wanted} within {timeout or 0.0:g} s; events instead: {seen}",
                 timeout=timeout or 0.0,
             )
         return found[0]
+
+    def _since(self, start: int) -> list[Event]:
+        return self._events[max(0, start - self._forgotten) :]
 
     async def said_all(self, patience: float) -> None:
         """Wait, in the I/O thread, until a QEMU that has ended has told all that it had to tell."""
