@@ -7,7 +7,8 @@
     ├── HostError            this host cannot: a skip, or a failure under --kvm-strict
     │   ├── QEMUNotFound
     │   ├── AcceleratorUnavailable
-    │   └── ImageUnavailable
+    │   ├── ImageUnavailable
+    │   └── BudgetExceeded   a machine takes more than the machines of this host may, together or at this moment
     └── MachineError         the machine or the guest misbehaved
         ├── LaunchError      QEMU did not start
         │   └── DriveInUse   somebody else has a writable drive open
@@ -82,6 +83,22 @@ class AcceleratorUnavailable(HostError):
 
 class ImageUnavailable(HostError):
     """An image cannot be had here, now."""
+
+
+class BudgetExceeded(HostError):
+    """Machines do not fit into what the machines of this host may take, and waiting would not help or is not allowed.
+
+    ``memory`` (in bytes), ``vcpus`` and ``machines`` are what was asked for, ``holders`` says who has shares now.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, memory: int, vcpus: int, machines: int, holders: Sequence[str]
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.memory = memory
+        self.vcpus = vcpus
+        self.machines = machines
+        self.holders = tuple(holders)
 
 
 class MachineError(KVMError):
