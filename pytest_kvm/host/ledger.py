@@ -54,6 +54,8 @@ class Ledger:
         self._counting = threading.Lock()
         # Ours, each with what it tells about itself.
         self._own: dict[Record, str] = {}
+        # What the names mean that have been seen last.
+        self._known: dict[str, Record | None] = {}
 
     def record(self, amount: Amount, *, scope: Scope, state: State) -> Record:
         """Return a new entry of this process, not yet in the ledger."""
@@ -73,7 +75,7 @@ class Ledger:
     def opened(self) -> Iterator[Page]:
         """Yield what is in the ledger, which nobody else reads or changes during the block. Raises OSError."""
         with self._locked():
-            yield Page(self.directory, self._own, self.process)
+            yield Page(self.directory, self._own, self._known, self.process)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -114,26 +116,33 @@ class Ledger:
 class Page:
     """What is in the ledger, while it is locked."""
 
-    def __init__(self, directory: Path, own: dict[Record, str], process: Process) -> None:
+    def __init__(
+        self, directory: Path, own: dict[Record, str], known: dict[str, Record | None], process: Process
+    ) -> None:
         self._directory = directory
         self._own = own
+        self._known = known
         self._process = process
         self.records: list[Record] = self._read()
 
     def _read(self) -> list[Record]:
         """Return the entries of the living; what is left of the dead is removed, and what is lost of ours restored."""
+        names = os.listdir(self._directory)
+        known = {name: self._known[name] if name in self._known else Record.parse(name) for name in names}
+        self._known.clear()
+        self._known.update(known)
         found: list[Record] = []
-        alive = {self._process.name: True}
-        for name in os.listdir(self._directory):
-            process = _process(name)
-            if process is None:
+        alive = {self._process: True}
+        for name, record in known.items():
+            process = record.process if record is not None else _process(name)
+            if process is None:  # not ours
                 continue
-            if alive.setdefault(process.name, process.name in alive or process.alive):
-                record = Record.parse(name)
-                if record is not None:
-                    found.append(record)
-            else:
+            if process not in alive:
+                alive[process] = process.alive
+            if not alive[process]:
                 self._remove(name)
+            elif record is not None:
+                found.append(record)
         lost = self._own.keys() - found
         for record in lost:
             self._write(record)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 # In what follows the name in /proc/PID/stat (proc(5)): the state, and the start in clock ticks after the host's.
 _STATE, _STARTED = 0, 19
-_ENDED = "ZX"
+_ENDED = (b"Z", b"X")
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,15 @@ class Process:
         return None
 
 
-def _status(pid: int) -> list[str] | None:
+def _status(pid: int) -> list[bytes] | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return None
-    return text.rpartition(")")[2].split()
+    try:
+        text = os.read(descriptor, 4096)  # one page at most, and all of it at once
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
+    return text.rpartition(b")")[2].split()
