@@ -151,7 +151,7 @@ def _counting() -> Iterator[None]:
         yield
     except OSError as error:
         raise HostError(
-            f"what machines take cannot be counted in {error.filename}: {error.strerror}",
+            f"what machines take cannot be counted in {error.filename or 'the ledger'}: {error.strerror}",
             hint="make room there, or name another directory with PYTEST_KVM_CACHE; "
             "--kvm-memory-budget=off and --kvm-max-vcpus=off do without counting",
         ) from error

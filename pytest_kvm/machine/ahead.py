@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 
 from pytest_kvm.errors import KVMError, MachineError
+from pytest_kvm.host.budget import Share
 from pytest_kvm.host.memory import available
+from pytest_kvm.host.request import Holder
 from pytest_kvm.machine.starting import rest, wake
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.spec.vm import VMSpec
@@ -20,11 +22,13 @@ _RESERVE = 1 << 30
 class Ahead:
     """At most one machine that nobody has asked for yet; usable from any thread.
 
-    ``make`` returns one for a spec, not started, or None when its start is not a matter of milliseconds.
+    ``make`` returns one for a spec, not started, or None when its start is not a matter of milliseconds; ``share``
+    returns what it takes of the budget, None when there is nothing to spare.
     """
 
-    def __init__(self, make: Callable[[VMSpec], VM | None]) -> None:
+    def __init__(self, make: Callable[[VMSpec], VM | None], share: Callable[[VMSpec], Share | None]) -> None:
         self._make = make
+        self._share = share
         self._lock = threading.RLock()
         self._next: _Next | None = None
 
@@ -37,19 +41,27 @@ class Ahead:
             if self._next is not None and self._next.spec == spec:
                 return
             self.close()
-            if available() >= memory + _RESERVE:
-                self._next = _Next(spec, self._make)
+            share = self._share(spec) if available() >= memory + _RESERVE else None
+            if share is not None:
+                self._next = _Next(spec, self._make, share)
 
-    def take(self, spec: VMSpec) -> VM | None:
-        """Return the machine that was made for this spec, running and as if made now; None if there is none."""
+    def take(self, spec: VMSpec, holder: Holder) -> VM | None:
+        """Return the machine that was made for this spec, running and as if made now; None if there is none.
+
+        It is the ``holder``'s then, unless others have been waiting for what it takes.
+        """
         with self._lock:
             if self._next is None or self._next.spec != spec:
                 return None
-            vm = self._next.result()
+            prepared = self._next
+            vm = prepared.result()
             self._next = None
         if vm is None:
             return None
         try:
+            if not prepared.share.keep(holder):
+                vm.close()
+                return None
             wake(vm)
         except KVMError as error:
             _log.info("VM %r, made ahead, is of no use: %s", spec.name, error)
@@ -77,8 +89,9 @@ class Ahead:
 class _Next:
     """A machine in the making."""
 
-    def __init__(self, spec: VMSpec, make: Callable[[VMSpec], VM | None]) -> None:
+    def __init__(self, spec: VMSpec, make: Callable[[VMSpec], VM | None], share: Share) -> None:
         self.spec = spec
+        self.share = share
         self._make = make
         self._vm: VM | None = None
         self._wanted = False
@@ -90,6 +103,10 @@ class _Next:
         # The test that needs it makes its own then, and shows what is wrong.
         try:
             self._vm = self._make(self.spec)
+            if self._vm is None:
+                self.share.release()
+            else:
+                self._vm.share = self.share
             if self._vm is not None and not self._dropped:
                 self._vm.start()
                 if not self._wanted and not self._dropped:
@@ -105,6 +122,7 @@ class _Next:
                 vm.close()
             except MachineError as error:
                 _log.warning("VM %r, made ahead: %s", self.spec.name, error)
+        self.share.release()
 
     def result(self) -> VM | None:
         """Return the machine when it is made; None if it could not be."""

@@ -72,6 +72,7 @@ class FromTemplate:
             try:
                 started = clone(vm, template.state, cold=self.cold, later=self.later)
             except (Refused, Damaged) as error:
+                vm._revive()  # the template's machine is made in its share of the budget
                 _log.warning("VM %r: its template is no good: %s", vm.name, error)
                 self.library.discard(template)
                 refusals += 1

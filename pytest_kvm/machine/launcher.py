@@ -6,17 +6,21 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 
-from pytest_kvm.errors import ImageUnavailable, SpecError, TeardownError
+from pytest_kvm.errors import HostError, ImageUnavailable, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
+from pytest_kvm.host.budget import Budget, Share
 from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.host.ledger import ledger_name
+from pytest_kvm.host.request import NOBODY, Holder
 from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
+from pytest_kvm.machine.cost import wanted
 from pytest_kvm.machine.disks import check_files, format_of
 from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
@@ -54,12 +58,13 @@ class Launcher:
         self._lock = threading.Lock()
         self._io: IOThread | None = None
         self._library: Library | None = None
+        self._budget: Budget | None = None
         # By their names: those of the catalogue stay what they are for a session.
         self._images: dict[str, Image] = {}
         # Why an image cannot be had, by its name.
         self._missing: dict[str, str] = {}
         self._seeds = Seeds()
-        self._ahead = Ahead(self._make_clone)
+        self._ahead = Ahead(self._make_clone, self._spare)
         self._catalogue = Catalogue(
             binary=lambda: self.binary,
             described=settings.images,
@@ -86,6 +91,19 @@ class Launcher:
                 self._library = Library(store, limit=limit, report=self._report)
             return self._library
 
+    def budget(self) -> Budget:
+        """Return what the machines of all sessions of the user share on this host."""
+        with self._lock:
+            if self._budget is None:
+                self._budget = Budget(
+                    cache_dir() / "budget" / ledger_name(),
+                    self._settings.limits,
+                    run=self._settings.run,
+                    report=self._report,
+                    give_up=self._ahead.close,
+                )
+            return self._budget
+
     def io(self) -> IOThread:
         """Return the session's I/O thread."""
         with self._lock:
@@ -93,18 +111,41 @@ class Launcher:
                 self._io = IOThread()
             return self._io
 
-    def create(self, spec: VMSpec, snapshot: Snapshot | None = None) -> VM:
+    def reserve(self, specs: Iterable[VMSpec], holder: Holder = NOBODY) -> list[Share]:
+        """Return shares of the budget for machines, all of them together; waits for its turn while that is safe.
+
+        Raises SpecError, BudgetExceeded, and HostError when an image that says how large its machine is cannot be had.
+        """
+        return self.budget().take([wanted(self._sized(spec, self._image)) for spec in specs], holder)
+
+    def _sized(self, spec: VMSpec, image_of: Callable[[VMSpec], Image | None]) -> VMSpec:
+        if spec.memory is not None:
+            return spec
+        image = image_of(spec)
+        return spec.replace(memory=image.memory if image is not None else None)
+
+    def create(
+        self, spec: VMSpec, snapshot: Snapshot | None = None, *, holder: Holder = NOBODY, share: Share | None = None
+    ) -> VM:
         """Make a machine and start it, unless ``autostart=False``; returns when it is ready.
 
-        It begins with the ``snapshot``, if there is one, which is of a machine with the same spec. Raises SpecError,
+        It begins with the ``snapshot``, if there is one, which is of a machine with the same spec. It takes the
+        ``share`` of the budget that was reserved for it, or one of its own for the ``holder``. Raises SpecError,
         HostError or MachineError; then nothing is left of it.
         """
-        if snapshot is None:
-            ready = self._ahead.take(spec)
+        if snapshot is None and share is None:
+            ready = self._ahead.take(spec, holder)
             if ready is not None:
                 return ready
+        if share is None:
+            (share,) = self.reserve([spec], holder)
         self._ahead.make_room()
-        vm = self._make(spec, snapshot)
+        try:
+            vm = self._make(spec, snapshot)
+        except BaseException:
+            share.release()
+            raise
+        vm.share = share
         try:
             if spec.autostart:
                 vm.start()
@@ -115,9 +156,17 @@ class Launcher:
 
     def prepare(self, spec: VMSpec) -> None:
         """Make a machine in the background for a ``create`` to come, if it is the clone of a template that is there."""
-        image = self._images.get(str(spec.image))
-        memory = spec.memory if spec.memory is not None or image is None else image.memory
-        self._ahead.begin(spec, parse_memory(memory).size)
+        self._ahead.begin(spec, parse_memory(self._sized(spec, self._known).memory).size)
+
+    def _known(self, spec: VMSpec) -> Image | None:
+        return self._images.get(str(spec.image))
+
+    def _spare(self, spec: VMSpec) -> Share | None:
+        try:
+            return self.budget().prepare(wanted(self._sized(spec, self._known)))
+        except HostError as error:
+            _log.info("VM %r is not made ahead: %s", spec.name, error)
+            return None
 
     def _make_clone(self, spec: VMSpec) -> VM | None:
         if spec.image is not None and str(spec.image) not in self._images:  # it may have to be made first
@@ -220,6 +269,7 @@ class Launcher:
         with self._lock:
             library, self._library = self._library, None
             io, self._io = self._io, None
+            budget, self._budget = self._budget, None
         try:
             with contextlib.ExitStack() as stack:
                 stack.callback(self._seeds.close)
@@ -227,6 +277,8 @@ class Launcher:
                     stack.callback(io.close)
                 if library is not None:
                     stack.callback(library.close)
+                if budget is not None:
+                    stack.callback(budget.close)
                 stack.callback(self._ahead.close)
         except OSError as error:
             raise TeardownError(f"the seeds of this session cannot be removed: {error}") from error

@@ -18,6 +18,7 @@ from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
+from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
@@ -79,6 +80,8 @@ class Machine:
         # They end with the machine: snapshots of it, and the template that its disks are overlays on.
         self._snapshots: list[Snapshot] = []
         self._template: OpenTemplate | None = None
+        # What it takes of the host's budget, given back when it has ended.
+        self.share: Share | None = None
         # What ends the machine is asked for: not a failure of QEMU's.
         self._asked_off = False
         self._closed = False
@@ -282,7 +285,7 @@ class Machine:
         In this order, each step whatever became of the one before: the shell's and SSH's connections (nobody waits
         for a guest that is about to vanish); QEMU, by QMP ``quit``, then SIGTERM, then SIGKILL, and proved to be gone
         (before its files are removed); the console with its log (so that its last words are in it); the directory with
-        sockets and private disks. Raises TeardownError when something stays.
+        sockets and private disks; its share of the budget is given back. Raises TeardownError when something stays.
         """
         with self._verbs:
             if self._closed:
@@ -290,6 +293,8 @@ class Machine:
             self._closed = self._asked_off = True
             try:
                 with contextlib.ExitStack() as stack:
+                    if self.share is not None:
+                        stack.callback(self.share.release)
                     stack.callback(self._run_dir.remove)
                     if self._template is not None:
                         stack.callback(self._template.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_kvm.host.amounts import Limits, default_limits
 from pytest_kvm.spec.image import Image
 
 DEFAULT_TEMPLATE_LIMIT = 4 << 30
@@ -17,7 +18,8 @@ class Settings:
     ``qemu`` is a path or name of the QEMU binary (None: look for one), ``offline`` forbids downloads, ``archive`` is
     the package archive that the built-in guest is made from (None: apt's own), ``keyring`` what verifies it.
     ``images`` are those that the user describes, by their names. ``template_limit`` is how much the templates may take
-    together, in bytes.
+    together, in bytes. ``limits`` are what all machines of the user may take together; ``run`` is what the processes
+    of one pytest run have in common ("": it has only one).
     """
 
     qemu: str | None = None
@@ -26,3 +28,5 @@ class Settings:
     keyring: str | None = None
     images: Mapping[str, Image] = field(default_factory=dict)
     template_limit: int = DEFAULT_TEMPLATE_LIMIT
+    limits: Limits = field(default_factory=default_limits)
+    run: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Unpack
 
@@ -14,6 +14,8 @@ from pytest_kvm.spec.fields import VMFields
 from pytest_kvm.spec.vm import VMSpec
 
 if TYPE_CHECKING:
+    from pytest_kvm.host.budget import Share
+    from pytest_kvm.host.request import Holder
     from pytest_kvm.machine.launcher import Launcher
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.vm import VM
@@ -39,19 +41,40 @@ class VMFactory(Protocol):
 class Pool:
     """The machines of one scope: made one by one, also from threads, and closed together.
 
-    ``start`` is how those begin that leave it open (None: as they say).
+    ``holder`` says who asks for them; ``start`` is how those begin that leave it open (None: as they say).
     """
 
-    def __init__(self, launcher: Callable[[], Launcher], *, start: str | None = None) -> None:
+    def __init__(
+        self, launcher: Callable[[], Launcher], *, holder: Callable[[], Holder], start: str | None = None
+    ) -> None:
         self._launcher = launcher
+        self._holder = holder
         self._start = start
         self._machines: list[VM] = []
         self._names: set[str] = set()
         self._closed = False
         self._lock = threading.Lock()
 
-    def create(self, spec: VMSpec, snapshot: Snapshot | None = None) -> VM:
-        """Return a new machine; raises SpecError when its name is taken or a file does not exist."""
+    def create_all(self, specs: Iterable[VMSpec]) -> list[VM]:
+        """Return new machines, which take their shares of the budget together; raises as ``create`` does."""
+        specs = list(specs)
+        if len(specs) < 2:  # it may have been made ahead
+            return [self.create(spec) for spec in specs]
+        shares = self._launcher().reserve(specs, self._holder())
+        made: list[VM] = []
+        try:
+            for spec, share in zip(specs, shares, strict=True):
+                made.append(self.create(spec, share=share))
+        finally:
+            for share in shares[len(made) :]:
+                share.release()
+        return made
+
+    def create(self, spec: VMSpec, snapshot: Snapshot | None = None, *, share: Share | None = None) -> VM:
+        """Return a new machine; raises SpecError when its name is taken or a file does not exist.
+
+        Its ``share`` of the budget is taken for it when it is not given.
+        """
         with self._lock:
             if spec.name in self._names:
                 raise SpecError(
@@ -60,7 +83,7 @@ class Pool:
                     value=spec.name,
                 )
             self._names.add(spec.name)
-        return self._create(spec, snapshot)
+        return self._create(spec, snapshot, share)
 
     def create_next(self, spec: VMSpec, snapshot: Snapshot | None = None) -> VM:
         """Return a new machine, named after the spec, with a number when that name is taken."""
@@ -72,11 +95,11 @@ class Pool:
             self._names.add(name)
         return self._create(spec.replace(name=name), snapshot)
 
-    def _create(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
+    def _create(self, spec: VMSpec, snapshot: Snapshot | None, share: Share | None = None) -> VM:
         if self._start is not None and spec.start == "auto" and snapshot is None:
             spec = spec.replace(start=self._start)
         try:
-            vm = self._launcher().create(spec, snapshot)
+            vm = self._launcher().create(spec, snapshot, holder=self._holder(), share=share)
         except BaseException:
             with self._lock:
                 self._names.discard(spec.name)

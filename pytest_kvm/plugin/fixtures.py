@@ -46,9 +46,9 @@ def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, V
 @pytest.fixture
 def _vm_pool(request: pytest.FixtureRequest, _vm_start: str | None) -> Iterator[Pool]:
     """The machines of one test."""
-    from pytest_kvm.plugin.making import new_pool
+    from pytest_kvm.plugin.making import pool_for_test
 
-    pool = request.node.stash[POOL] = new_pool(request.config, _vm_start)
+    pool = request.node.stash[POOL] = pool_for_test(request, _vm_start)
     yield pool
     pool.close(partial(allowances, request.node))
 
@@ -91,9 +91,9 @@ def vm_session_factory(
     request: pytest.FixtureRequest, vm_defaults: VMSpec, _vm_start: str | None
 ) -> Iterator[VMFactory]:
     """A function that makes machines for the whole session; markers do not reach them."""
-    from pytest_kvm.plugin.making import factory_for_session, new_pool
+    from pytest_kvm.plugin.making import factory_for_session, pool_for_session
 
-    pool = new_pool(request.config, _vm_start)
+    pool = pool_for_session(request, _vm_start)
     yield factory_for_session(request, vm_defaults, pool)
     request.config.stash[SESSION_MACHINES].clear()
     pool.close(partial(allowances, request.session))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kvm.errors import MachineError
-from pytest_kvm.plugin.options import OPTIONS
+from pytest_kvm.plugin.options import OPTIONS, Options
 from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
+    from pytest_kvm.host.amounts import Limits
     from pytest_kvm.machine.launcher import Launcher
 
 LAUNCHER = pytest.StashKey["Launcher"]()
@@ -43,12 +46,26 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             keyring=options.keyring,
             images=described_images(config),
             template_limit=DEFAULT_TEMPLATE_LIMIT if limit is None else limit,
+            limits=_limits(options),
+            run=_run(config),
         )
         report = _reporter(config)
         sweep_first(report)
         config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report)
         config.stash[SIGNALS].follow_controller(config.stash[LAUNCHER])
     return config.stash[LAUNCHER]
+
+
+def _limits(options: Options) -> Limits:
+    from pytest_kvm.host.amounts import default_limits
+
+    given = {"memory": options.memory_budget, "vcpus": options.max_vcpus, "machines": options.max_machines}
+    return replace(default_limits(), **{name: limit for name, limit in given.items() if limit is not None})
+
+
+def _run(config: pytest.Config) -> str:
+    """Return what the workers of one run of xdist have in common, "" for a process that is alone."""
+    return str(getattr(config, "workerinput", {}).get("testrunuid", ""))
 
 
 def close_launcher(config: pytest.Config) -> None:
@@ -61,15 +78,19 @@ def close_launcher(config: pytest.Config) -> None:
 
 
 def _reporter(config: pytest.Config) -> Callable[[str], None]:
-    """Return what shows a line at the terminal, past the capturing; a worker of xdist shows nothing."""
+    """Return what shows a line at the terminal, past the capturing; a worker of xdist does so on standard error."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
 
     def report(line: str) -> None:
-        if terminal is None or capture is None:
+        if capture is None:
             return
         with capture.global_and_fixture_disabled():
-            terminal.ensure_newline()
-            terminal.write_line(f"kvm: {visible(line)}")
+            if worker:  # its terminal is none; its standard error is the controller's
+                print(f"\nkvm: [{worker}] {visible(line)}", file=sys.stderr, flush=True)
+            elif terminal is not None:
+                terminal.ensure_newline()
+                terminal.write_line(f"kvm: {visible(line)}")
 
     return report

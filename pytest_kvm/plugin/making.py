@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import pytest
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.host.request import Holder
 from pytest_kvm.plugin.factories import Pool, VMFactory
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
@@ -29,10 +30,23 @@ DEFAULTS = pytest.StashKey[VMSpec]()
 BESIDE_SNAPSHOT = ("hostfwd", "internet", "timeout", "autostart")
 
 
-def new_pool(config: pytest.Config, start: str | None) -> Pool:
+def pool_for_test(request: pytest.FixtureRequest, start: str | None) -> Pool:
     """Return an empty pool; ``start`` is how machines begin that leave it open (None: as they say)."""
-    config.stash[SIGNALS].heed()
-    return Pool(partial(launcher_of, config), start=start)
+    request.config.stash[SIGNALS].heed()
+    holder = Holder(request.node.nodeid)
+    return Pool(partial(launcher_of, request.config), holder=lambda: holder, start=start)
+
+
+def pool_for_session(request: pytest.FixtureRequest, start: str | None) -> Pool:
+    """Return an empty pool for machines that stay until the session ends; ``start`` as above."""
+    request.config.stash[SIGNALS].heed()
+    machines = request.config.stash[SESSION_MACHINES]
+
+    def holder() -> Holder:
+        fixture = machines.asking()
+        return Holder(f"fixture '{fixture}'" if fixture is not None else "a session", lasting=True)
+
+    return Pool(partial(launcher_of, request.config), holder=holder, start=start)
 
 
 def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:
@@ -43,7 +57,7 @@ def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSp
 
 def make_declared(specs: Mapping[str, VMSpec], pool: Pool) -> dict[str, VM]:
     """Make the declared machines, in order."""
-    return {name: pool.create(spec.replace(name=name)) for name, spec in specs.items()}
+    return dict(zip(specs, pool.create_all(spec.replace(name=name) for name, spec in specs.items()), strict=True))
 
 
 def factory_for_test(

@@ -28,10 +28,21 @@ HELP = {
     "start": "how machines begin: auto (the default: as clones of a booted one where that is possible), boot, clone, "
     "or both, one after the other",
     "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
+    "memory-budget": "what the machines of all your sessions may take together on this host, or off (default: three "
+    "quarters of its memory)",
+    "max-vcpus": "how many virtual CPUs they may have, or off (default: 4 for each CPU, at least 8)",
+    "max-machines": "how many there may be, or off (the default)",
     "archive": "package archive that the built-in guest is made from (default: apt's own)",
     "keyring": "file with the keys that verify --kvm-archive",
 }
-METAVARS = {"start": "HOW", "template-limit": "SIZE"}
+METAVARS = {
+    "start": "HOW",
+    "template-limit": "SIZE",
+    "memory-budget": "SIZE",
+    "max-vcpus": "N",
+    "max-machines": "N",
+}
+OFF = "off"
 BOTH = "both"
 ALLOW_SPLAT = "kernel splats with this regular expression in report or title are no failure (may be given repeatedly)"
 FLAGS = {
@@ -50,6 +61,9 @@ class Options:
     timeout: float = DEFAULT_TIMEOUT
     start: str = "auto"
     template_limit: int | None = None
+    memory_budget: int | None = None
+    max_vcpus: int | None = None
+    max_machines: int | None = None
     archive: str | None = None
     keyring: str | None = None
     allow_splat: Sequence[re.Pattern[str]] = ()
@@ -88,6 +102,9 @@ def read_options(config: pytest.Config) -> Options:
             timeout=_read(config, "timeout", _timeout) or DEFAULT_TIMEOUT,
             start=_read(config, "start", _start) or "auto",
             template_limit=_read(config, "template-limit", _size),
+            memory_budget=_read(config, "memory-budget", _budget),
+            max_vcpus=_read(config, "max-vcpus", _count),
+            max_machines=_read(config, "max-machines", _count),
             archive=_read(config, "archive", _archive),
             keyring=_read(config, "keyring", _file),
             allow_splat=_patterns(config),
@@ -190,6 +207,24 @@ def _size(text: str, _: Path) -> int:
     from pytest_kvm.spec.size import read_size
 
     return 0 if text == "0" else read_size(text)
+
+
+def _budget(text: str, _: Path) -> int:
+    from pytest_kvm.host.amounts import UNLIMITED
+    from pytest_kvm.spec.size import read_size
+
+    return UNLIMITED if text == OFF else read_size(text)
+
+
+def _count(text: str, _: Path) -> int:
+    from pytest_kvm.host.amounts import UNLIMITED
+    from pytest_kvm.spec.wording import expected
+
+    if text == OFF:
+        return UNLIMITED
+    if not text.isdecimal() or int(text) == 0:
+        raise expected("a number, at least 1, or 'off'", text)
+    return int(text)
 
 
 def _archive(text: str, _: Path) -> str:

@@ -33,8 +33,11 @@ class SessionMachines:
 
     def add(self, vm: VM) -> None:
         """Remember a machine and the fixture that is being set up."""
-        fixtures = [name for name in self.running_fixtures if name != FACTORY]
-        self._shared.append(Shared(vm, fixtures[-1] if fixtures else None))
+        self._shared.append(Shared(vm, self.asking()))
+
+    def asking(self) -> str | None:
+        """Return the fixture that is being set up, None if it is a test that asks for a machine."""
+        return next((name for name in reversed(self.running_fixtures) if name != FACTORY), None)
 
     @property
     def machines(self) -> list[VM]:
