@@ -211,8 +211,11 @@ def _size(text: str, _: Path) -> int:
 
 def _budget(text: str, _: Path) -> int:
     from pytest_kvm.host.amounts import UNLIMITED
-    from pytest_kvm.spec.size import read_size
+    from pytest_kvm.spec.size import SIZE_TEXT, read_size
+    from pytest_kvm.spec.wording import expected
 
+    if text != OFF and SIZE_TEXT.fullmatch(text) is None:
+        raise expected("a size such as '6G', or 'off'", text)
     return UNLIMITED if text == OFF else read_size(text)
 
 

@@ -36,6 +36,13 @@ class StandIn:
         if "untidy" in self.name:
             raise TeardownError(f"VM '{self.name}' left something behind")
 
+class Share:
+    def __init__(self, name):
+        self.name = name
+
+    def release(self):
+        note("release", self.name)
+
 class Launcher:
     def __init__(self, settings, *, timeout, report):
         note("launcher", settings, timeout)
@@ -47,7 +54,12 @@ class Launcher:
     def prepare(self, spec):
         PREPARED.append(spec)
 
-    def create(self, spec, snapshot=None):
+    def reserve(self, specs, holder):
+        specs = list(specs)
+        note("reserve", *(spec.name for spec in specs), "for", holder.test)
+        return [Share(spec.name) for spec in specs]
+
+    def create(self, spec, snapshot=None, *, holder, share=None):
         check_files(spec)
         if spec.image == "missing":
             raise ImageUnavailable("image 'missing' is not here", hint="fetch it")

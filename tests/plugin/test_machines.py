@@ -58,7 +58,7 @@ def test_it(vms): ...
 """)
     result = pytester.runpytest()
     result.assert_outcomes(passed=1, errors=1)
-    assert events(pytester)[4:7] == ["close c-untidy", "close b", "close a-untidy"]
+    assert events(pytester)[5:8] == ["close c-untidy", "close b", "close a-untidy"]
     result.stdout.fnmatch_lines(
         [
             "*TeardownError: VM 'c-untidy' left something behind",
@@ -71,10 +71,18 @@ def test_machines_made_before_one_failed_are_closed(scene: Scene) -> None:
     pytester = scene("""
 @pytest.mark.vm("a")
 @pytest.mark.vm("b", image="stuck")
+@pytest.mark.vm("c")
 def test_it(vms): ...
 """)
     pytester.runpytest().assert_outcomes(errors=1)
-    assert "close a" in events(pytester)
+    assert events(pytester)[1:] == [
+        "reserve a b c for test_it.py::test_it",
+        "create a None",
+        "release b",
+        "release c",
+        "close a",
+        "closed launcher",
+    ]
 
 
 HOST = """

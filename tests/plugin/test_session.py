@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import pytest
 
+from pytest_kvm.host.amounts import UNLIMITED
 from pytest_kvm.plugin.hooks import FIELDS
 from pytest_kvm.spec.fields import CHECKS, VMFields
 from pytest_kvm.spec.vm import VMSpec
@@ -58,6 +59,14 @@ def test_none(): ...
             "ERROR: --kvm-timeout=0: expected a number of seconds, more than 0, got 0.0",
         ),
         (
+            "--kvm-memory-budget=much",
+            "ERROR: --kvm-memory-budget=much: expected a size such as '6G', or 'off', got 'much'",
+        ),
+        (
+            "--kvm-max-machines=0",
+            "ERROR: --kvm-max-machines=0: expected a number, at least 1, or 'off', got '0'",
+        ),
+        (
             "--override-ini=kvm_accel=fast",
             "ERROR: ini option kvm_accel = fast: unknown accelerator 'fast'; valid are auto, kvm or tcg",
         ),
@@ -95,12 +104,18 @@ def test_marker(vm):
         "kvm_start=boot",
         "-o",
         "kvm_template_limit=3M",
+        "-o",
+        "kvm_memory_budget=2G",
+        "-o",
+        "kvm_max_machines=3",
     ]
-    result = pytester.runpytest(*ini, "--kvm-image=cirros", "--kvm-archive=local", "--kvm-keyring=keys")
+    options = ["--kvm-image=cirros", "--kvm-archive=local", "--kvm-keyring=keys", "--kvm-max-vcpus=off"]
+    result = pytester.runpytest(*ini, *options)
     result.assert_outcomes(passed=2)
     keyring = pytester.path / "keys"
     settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}', images={{}}, "
-    settings += f"template_limit={3 << 20})"
+    settings += f"template_limit={3 << 20}, "
+    settings += f"limits=Limits(memory={2 << 30}, vcpus={UNLIMITED}, machines=3), run='')"
     assert events(pytester)[0] == f"launcher {settings} 7.0"
 
 
