@@ -64,12 +64,11 @@ class Budget:
             return Share(self, None, wanted, NOBODY)
         resting = Amount(wanted.amount.memory, 0, wanted.amount.machines)
         record = self._ledger.record(resting, scope=Scope.TEST, state=State.PREPARED)
-        with _counting():
+        with _counting(), self._ledger.opened() as page:
+            if not spare(record, page.records):
+                return None
             self._listen(self._ledger)
-            with self._ledger.opened() as page:
-                if not spare(record, page.records):
-                    return None
-                page.add(record, f"{wanted.label}, made ahead")
+            page.add(record, f"{wanted.label}, made ahead")
         return Share(self, record, wanted, NOBODY)
 
     def _listen(self, ledger: Ledger) -> None:

@@ -105,11 +105,14 @@ class Ledger:
                 self.directory.rmdir()
 
     def bell(self, record: Record) -> Bell:
-        """Return the bell of one who waits. Raises OSError."""
+        """Return the bell of one who waits; the ledger must be open. Raises OSError."""
         return Bell(_bell(self.directory, record))
 
     def asked(self) -> Bell:
-        """Return the bell that is rung when this process shall give up what nobody has asked for. Raises OSError."""
+        """Return the bell that is rung when this process shall give up what nobody has asked for.
+
+        The ledger must be open. Raises OSError.
+        """
         return Bell(_asked(self.directory, self.process, self.run))
 
 
