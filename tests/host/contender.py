@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,19 @@ from pytest_kvm.errors import HostError
 from pytest_kvm.host.amounts import UNLIMITED, Amount, Limits
 from pytest_kvm.host.budget import Budget, Share
 from pytest_kvm.host.request import Holder, Wanted
+from pytest_kvm.waiting import Deadline
 
 MIB = 1 << 20
 # Seconds for what takes milliseconds.
-PATIENCE = 60.0
+PATIENCE = 30.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when something is so of which nobody tells."""
+    deadline = Deadline(PATIENCE)
+    while not condition():
+        assert not deadline.expired
+        time.sleep(0.002)
 
 
 class Contender:
@@ -71,6 +83,26 @@ class Contender:
         """Let it do something, and return what became of it."""
         self.tell(verb, name, *sizes, **how)
         return self.said()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has said nothing more."""
+        return self._said.empty()
+
+    def asleep(self) -> bool:
+        """Return whether it waits for others, and would see their end."""
+        folder = Path("/proc", str(self.pid))
+        state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        try:
+            opened = [os.readlink(link) for link in (folder / "fd").iterdir()]
+        except FileNotFoundError:  # closed meanwhile
+            return False
+        return state == "S" and "anon_inode:[pidfd]" in opened
+
+    def blocked(self) -> bool:
+        """Return whether it waits for a lock."""
+        waiting = rf"-> FLOCK\s+ADVISORY\s+WRITE {self.pid} "
+        return re.search(waiting, Path("/proc/locks").read_text()) is not None
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""

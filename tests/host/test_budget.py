@@ -16,7 +16,7 @@ from pytest_kvm.host.budget import Budget
 from pytest_kvm.host.ledger import Ledger
 from pytest_kvm.host.record import State
 from pytest_kvm.host.request import Wanted
-from tests.host.contender import Contender
+from tests.host.contender import Contender, until
 
 BUDGET = 3
 
@@ -52,8 +52,19 @@ def test_who_is_killed_has_nothing_any_more(contender: Callable[..., Contender])
     first.do("take", "a", 3)
     second.tell("take", "b", 1)
     second.expect("told ")
+    until(second.asleep)
     first.kill()  # and stays a zombie
     assert second.said() == "took b"
+
+
+def test_one_after_the_other(contender: Callable[..., Contender], ledger: Path) -> None:
+    first = contender()
+    with Ledger(ledger, Limits()).opened() as page:
+        first.tell("take", "a", 1)
+        until(lambda: first.blocked() or not first.silent)
+        assert first.silent
+        assert page.records == []
+    assert first.said() == "took a"
 
 
 def test_who_comes_first_is_served_first(contender: Callable[..., Contender]) -> None:
