@@ -1,4 +1,4 @@
-"""A cache directory without templates, beside the one that the tests share."""
+"""Cache directories that lack something, beside the one that the tests share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from pytest_kvm.host.cache import cache_dir
 
 
-def own_cache(folder: Path) -> Path:
-    """Make a cache directory in ``folder`` that has all of the shared one's but its templates."""
+def own_cache(folder: Path, lacking: str = "templates") -> Path:
+    """Make a cache directory in ``folder`` that has all of the shared one's but its templates, or what it lacks."""
     made = folder / "cache"
     made.mkdir(mode=0o700)
     for path in cache_dir().iterdir():
-        if path.name != "templates":
+        if path.name != lacking:
             (made / path.name).symlink_to(path)
     return made
