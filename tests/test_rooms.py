@@ -15,7 +15,7 @@ ROOMS = (
     *("", "spec", "qemu", "host", "images", "network", "guest", "machine", "kernel", "display", "report", "cli"),
     "plugin",
 )
-TOP = ("errors", "files", "visible", "waiting")
+TOP = ("errors", "files", "journal", "visible", "waiting")
 # Both lead everywhere: what a user imports, and what the interpreter runs.
 FRONT_DOOR = ("__init__", "__main__")
 FRAMEWORK = ("pytest", "_pytest", "pluggy", "xdist")

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, overload
 
-from pytest_kvm.errors import CommandTimeout, MachineError, TooMuchOutput
+from pytest_kvm.errors import CommandTimeout, KVMError, MachineError, TooMuchOutput
+from pytest_kvm.guest.record import recorded
 from pytest_kvm.guest.result import (
     OUTPUT_LIMIT,
     Check,
@@ -18,6 +19,7 @@ from pytest_kvm.guest.result import (
     script_of,
     shorten,
 )
+from pytest_kvm.journal import Journal
 from pytest_kvm.waiting import Deadline
 
 DEFAULT_TIMEOUT = 60.0
@@ -39,10 +41,14 @@ class Ended(NamedTuple):
 
 
 class Runner(ABC):
-    """What has ``run``. ``name`` is the machine's, ``internet`` whether the guest reaches the outside."""
+    """What has ``run``. ``name`` is the machine's, ``internet`` whether the guest reaches the outside.
+
+    What is run goes into the ``journal``.
+    """
 
     name: str
     internet: bool
+    journal: Journal | None = None
 
     @abstractmethod
     def _execute(self, script: str, shown: str, data: bytes | None, deadline: Deadline) -> Ended:
@@ -112,7 +118,9 @@ class Runner(ABC):
         script = script_of(command, env=env, cwd=cwd)
         data = input.encode() if isinstance(input, str) else input
         try:
-            ended = self._execute(script, shown, data, Deadline(timeout))
+            with recorded(self.journal, shown, self._way()) as attempt:
+                ended = self._execute(script, shown, data, Deadline(timeout))
+                attempt.status = ended.status
         except MachineError:
             if check is not False or not self.expects_loss:
                 raise
@@ -144,3 +152,10 @@ class Runner(ABC):
             command=shown,
             limit=OUTPUT_LIMIT,
         )
+
+    def _way(self) -> str:
+        """Return ``via`` for the journal; where there is none, running the command says so."""
+        try:
+            return self.via
+        except KVMError:
+            return ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import (
     KVMError,
+    LaunchError,
     QEMUExited,
     SpecError,
     TeardownError,
@@ -20,6 +21,7 @@ from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
+from pytest_kvm.journal import Journal
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -71,6 +73,8 @@ class Machine:
         self._timeout = timeout
         self._verbs = threading.RLock()
         self._run: Run | None = None
+        # Of the last start.
+        self._launched = plan
         self._command: list[str] = []
         self._forwards: Forwards | None = None
         self._ssh: SSH | None = None
@@ -89,6 +93,11 @@ class Machine:
         self.unmarked = ""
         self.watcher = Watcher(self.name, io=io, watch=self.watch, boots=image is not None or self._ready != "none")
         self._firmware: SerialPort | None = None
+        # What was run in the guest, and what was said over QMP.
+        self.commands_journal = Journal(folder.path / "commands.jsonl")
+        self.qmp_journal = Journal(folder.path / "qmp.jsonl")
+        # Called when it has ended, before its directory is removed.
+        self.leave: Callable[[Machine], None] | None = None
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
@@ -182,17 +191,23 @@ class Machine:
     def _launch(self, deadline: Deadline, plan: Plan | None = None) -> None:
         self._run = None
         self._forwards = None
-        run = Run(
-            plan or self._plan,
-            self._binary,
-            folder=self._folder,
-            io=self._io,
-            watch=self.watch,
-            on_event=self._on_event,
-            on_exit=self._on_exit,
-            attach=self._attach,
-            deadline=deadline,
-        )
+        self._launched = plan or self._plan
+        try:
+            run = Run(
+                self._launched,
+                self._binary,
+                folder=self._folder,
+                io=self._io,
+                watch=self.watch,
+                on_event=self._on_event,
+                on_exit=self._on_exit,
+                attach=self._attach,
+                journal=self.qmp_journal,
+                deadline=deadline,
+            )
+        except LaunchError as error:
+            self._command = list(error.command)
+            raise
         self._run = run
         self._command = run.command
         if self.shell is not None:
@@ -213,6 +228,7 @@ class Machine:
                 watch=self.watch,
                 internet=self.internet,
             )
+            self._agent.journal = self.commands_journal
         ports = {name: connection for name, connection in connections.items() if name not in _NO_SHELL}
         if ports:
             self.shell = Shell(
@@ -284,8 +300,9 @@ class Machine:
 
         In this order, each step whatever became of the one before: the shell's and SSH's connections (nobody waits
         for a guest that is about to vanish); QEMU, by QMP ``quit``, then SIGTERM, then SIGKILL, and proved to be gone
-        (before its files are removed); the console with its log (so that its last words are in it); the directory with
-        sockets and private disks; its share of the budget is given back. Raises TeardownError when something stays.
+        (before its files are removed); the console with its log (so that its last words are in it); what others want of
+        it (``leave``); the directory with sockets and private disks; its share of the budget is given back. Raises
+        TeardownError when something stays.
         """
         with self._verbs:
             if self._closed:
@@ -296,6 +313,10 @@ class Machine:
                     if self.share is not None:
                         stack.callback(self.share.release)
                     stack.callback(self._run_dir.remove)
+                    if self.leave is not None:
+                        stack.callback(self.leave, self)
+                    stack.callback(self.commands_journal.close)
+                    stack.callback(self.qmp_journal.close)
                     if self._template is not None:
                         stack.callback(self._template.close)
                     for snapshot in self._snapshots:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_kvm.errors import DriveInUse, LaunchError, MachineError, QEMUExited, TeardownError
+from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
@@ -43,11 +44,12 @@ class Run:
         on_event: Callable[[Event], None],
         on_exit: Callable[[QEMUProcess], None],
         attach: Callable[[Mapping[str, socket.socket]], None],
+        journal: Journal,
         deadline: Deadline,
     ) -> None:
         self._name = plan.spec.name
         self._watch = watch
-        self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event)
+        self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event, journal=journal)
         with contextlib.ExitStack() as stack:
             listeners = {
                 name: stack.enter_context(contextlib.closing(Listener(folder / name))) for name in _names(plan)

@@ -126,9 +126,9 @@ def rest(vm: VM) -> None:
     """Pause a machine that nobody needs yet."""
     if vm.shell is not None:
         # Emulated code is translated when it runs first, here instead of in the test; the second command begins when
-        # the guest has made ready for it.
-        vm.run("true")
-        vm.run("true")
+        # the guest has made ready for it. They are not among what the test ran, as those of vm.run are.
+        vm.shell.run("true")
+        vm.shell.run("true")
     vm.pause()
 
 

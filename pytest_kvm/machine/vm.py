@@ -54,6 +54,7 @@ class VM(Machine, Expecting, Runner):
         origin: Origin,
     ) -> None:
         super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
+        self.journal = self.commands_journal
         self.started: Started | None = None
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin
@@ -69,7 +70,7 @@ class VM(Machine, Expecting, Runner):
         if self.serial is None:
             raise SpecError(f"VM {self.name!r} (machine={self.spec.machine!r}) has no console", keyword="machine")
         if self._console is None:
-            self._console = Console(name=self.name, port=self.serial, image=self._image)
+            self._console = Console(name=self.name, port=self.serial, image=self._image, journal=self.journal)
         return self._console
 
     @property
@@ -88,6 +89,7 @@ class VM(Machine, Expecting, Runner):
                 internet=self.spec.internet,
                 address=lambda: self._forwarding().add(SSH_PORT),
             )
+            self._ssh.journal = self.journal
         return self._ssh
 
     def forwarded(self, guest_port: int, protocol: str = "tcp") -> tuple[str, int]:
@@ -152,7 +154,7 @@ class VM(Machine, Expecting, Runner):
         self._check_on()
         if self.shell is None:
             raise SpecError(f"VM {self.name!r}: image {self._label!r} does not offer our shell", keyword="image")
-        return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text)
+        return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text, journal=self.journal)
 
     def _check_on(self) -> None:
         if self._asked_off:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kvm.errors import QEMUExited, QMPError, WaitTimeout
+from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline, Watch
 
@@ -35,13 +37,24 @@ class Expected:
 
 
 class QMP:
-    """A QMP session with one QEMU; usable from any thread."""
+    """A QMP session with one QEMU; usable from any thread. What is said in it goes into the ``journal``."""
 
-    def __init__(self, *, name: str, io: IOThread, watch: Watch, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        io: IOThread,
+        watch: Watch,
+        on_event: Callable[[Event], None],
+        journal: Journal | None = None,
+    ) -> None:
         self._name = name
         self._io = io
         self._watch = watch
         self._on_event = on_event
+        self._journal = journal
+        # Commands overlap: it tells in the journal which answer is whose.
+        self._number = itertools.count(1)
         self._events: list[Event] = []
         # How many there were before the first of these.
         self._forgotten = 0
@@ -74,6 +87,7 @@ class QMP:
 
     async def _collect(self, listener: Any) -> None:
         async for event in listener:
+            self._note(event)
             with self._watch:
                 self._events.append(dict(event))
                 if len(self._events) > EVENT_LIMIT:
@@ -110,10 +124,14 @@ class QMP:
 
         if self._client is None:
             raise QEMUExited(f"VM {self._name!r} is not running: cannot execute {command!r}")
+        number = next(self._number)
+        told = {"arguments": _without_secrets(arguments)} if arguments else {}
+        self._note({"id": number, "execute": command, **told})
         try:
-            return await self._client.execute(command, dict(arguments) if arguments else None)
+            answer = await self._client.execute(command, dict(arguments) if arguments else None)
         except ExecuteError as error:
             refusal = error.error
+            self._note({"id": number, "error": {"class": refusal.error.class_, "desc": refusal.error.desc}})
             raise QMPError(
                 f"VM {self._name!r}: QMP command {command!r} failed: {refusal.error.desc} ({refusal.error.class_})",
                 command=command,
@@ -123,6 +141,12 @@ class QMP:
             if command == "quit":
                 return {}
             raise QEMUExited(f"VM {self._name!r}: QEMU ended during QMP command {command!r}") from None
+        self._note({"id": number, "return": answer})
+        return answer
+
+    def _note(self, message: Mapping[str, object]) -> None:
+        if self._journal is not None:
+            self._journal.add(message)
 
     def execute_all(self, *commands: tuple[str, Mapping[str, object]]) -> list[Any]:
         """Run commands one after the other in a single round trip and return their answers; raises as ``execute``."""
@@ -228,6 +252,12 @@ class QMP:
         if client is not None:
             # What it raises says only that QEMU left first.
             await asyncio.gather(client.disconnect(), return_exceptions=True)
+
+
+def _without_secrets(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return a command's arguments for the journal: set_password's and a secret object's are not for everybody."""
+    secret = {"password", "data"} if str(arguments.get("qom-type", "")).startswith("secret") else {"password"}
+    return {key: "(not kept)" if key in secret else value for key, value in arguments.items()}
 
 
 def _matches(event: Event, expected: Expected) -> bool:

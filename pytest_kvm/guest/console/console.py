@@ -16,7 +16,9 @@ from pytest_kvm.guest.console.login import Login, account
 from pytest_kvm.guest.console.screen import USUAL_PROMPT
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.console.typed import TypedCommand
+from pytest_kvm.guest.record import recorded
 from pytest_kvm.guest.result import Check, Command, CompletedCommand, check_status, script_of
+from pytest_kvm.journal import Journal
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline
 
@@ -36,7 +38,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
     machine that goes off ends the wait at once. Of what does not match, the last 2 Mi characters are kept at least.
     """
 
-    def __init__(self, *, name: str, port: SerialPort, image: Image | None) -> None:
+    def __init__(self, *, name: str, port: SerialPort, image: Image | None, journal: Journal | None = None) -> None:
         super().__init__(timeout=30, maxread=_READ_SIZE, encoding="utf-8", codec_errors="backslashreplace")
         self.name = f"<console of VM {name!r}>"
         self.delayafterread = None
@@ -47,6 +49,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         self._vm = name
         self._port = port
         self._image = image
+        self._journal = journal
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
         """Return what has arrived, waiting at most ``timeout`` seconds; raises TIMEOUT, or EOF when it is off."""
@@ -195,7 +198,9 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         started = time.monotonic()
         script = script_of(command)
         typed = TypedCommand(self, script, vm=self._vm, prompt=self._prompt, timeout=timeout)
-        status, output = typed.run()
+        with recorded(self._journal, script, "console") as attempt:
+            status, output = typed.run()
+            attempt.status = status
         result = CompletedCommand(script, status, output, "", time.monotonic() - started)
         return check_status(result, check, name=self._vm, via="console", internet=True)
 

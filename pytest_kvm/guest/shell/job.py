@@ -7,6 +7,7 @@ import errno
 import secrets
 from typing import TYPE_CHECKING
 
+from pytest_kvm.guest.record import Ended
 from pytest_kvm.guest.shell.stream import Stream
 from pytest_kvm.waiting import Watch
 
@@ -37,6 +38,8 @@ class Job:
         # What goes to standard input, each with a future for its sender; None is the end.
         self.input: asyncio.Queue[tuple[bytes | None, asyncio.Future[None]]] = asyncio.Queue()
         self.writer: asyncio.Task[None] | None = None
+        # Called in the I/O thread when it has ended.
+        self.on_end: Ended | None = None
 
     def give_up(self, reason: str, error: Exception | None = None) -> None:
         """Nothing will come of it any more; the first reason stays."""
@@ -47,6 +50,12 @@ class Job:
             self.out.abandon()
             self.err.abandon()
             self.watch.notify()
+        self.tell_end()
+
+    def tell_end(self) -> None:
+        """It has ended: tell who wants to know."""
+        if self.on_end is not None:
+            self.on_end(self.status, self.lost)
 
     @property
     def ended(self) -> bool:

@@ -229,6 +229,7 @@ class Lane:
         with self._watch:
             job.status = self._status
             self._watch.notify()
+        job.tell_end()
         self._resolve("done")
 
     def _resolve(self, answer: str) -> None:

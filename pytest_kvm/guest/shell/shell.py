@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, ShellLost
+from pytest_kvm.guest import record
 from pytest_kvm.guest.result import Command, script_of, shorten
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.shell.control import Control
@@ -17,6 +18,7 @@ from pytest_kvm.guest.shell.lane import PORTS, Lane, SavedLane
 from pytest_kvm.guest.shell.popen import GuestProcess
 from pytest_kvm.guest.shell.resume import PORT as RESUME
 from pytest_kvm.guest.shell.resume import Resume
+from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.cmdline import MAX_PORTS, port_settings
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.qmp import QMP
@@ -233,10 +235,11 @@ class Shell(Runner):
 
     # Commands. In the caller's thread.
 
-    def start(self, script: str, *, stdin: bool) -> Job:
-        """Start a script; returns at once."""
+    def start(self, script: str, *, stdin: bool, on_end: record.Ended | None = None) -> Job:
+        """Start a script; returns at once. ``on_end`` is called in the I/O thread when it has ended."""
         self._watch.check()
         job = Job(script.encode(errors="surrogateescape"), stdin=stdin, watch=self._watch)
+        job.on_end = on_end
 
         def begin() -> None:
             task = job.task = asyncio.get_running_loop().create_task(self._serve(job))
@@ -307,10 +310,13 @@ class Shell(Runner):
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         text: bool = True,
+        journal: Journal | None = None,
     ) -> GuestProcess:
-        """Start a command in the background; see VM.popen."""
-        job = self.start(script_of(command, env=env, cwd=cwd), stdin=stdin)
-        return GuestProcess(self, self._io, job, args=script_of(command), text=text)
+        """Start a command in the background, and remember it in the journal; see VM.popen."""
+        shown = script_of(command)
+        on_end = record.begun(journal, shown, self.via)
+        job = self.start(script_of(command, env=env, cwd=cwd), stdin=stdin, on_end=on_end)
+        return GuestProcess(self, self._io, job, args=shown, text=text)
 
     def _withdraw(self, job: Job) -> bool:
         """Take back a job that has no lane yet; return False when it has one."""
