@@ -27,7 +27,10 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
     if "floppy" in interfaces and kind == "q35":
         yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
     for planned, file in plan.drives:
-        yield from ("-blockdev", json.dumps(node(planned, file)))
+        if file.temporary:
+            yield from ("-drive", _temporary(planned, file))
+        else:
+            yield from ("-blockdev", json.dumps(node(planned, file)))
         driver, settings = device(planned, kind)
         yield from ("-device", option(driver, settings))
 
@@ -46,6 +49,17 @@ def node(planned: PlannedDrive, file: DriveFile) -> dict[str, object]:
         made["cache"] = settings
         made["file"] = {"driver": "file", "filename": os.fspath(file.path), "cache": settings}
     return made
+
+
+def _temporary(planned: PlannedDrive, file: DriveFile) -> str:
+    """Return the text of ``-drive``: only that has ``snapshot=on``."""
+    settings: dict[str, object] = {"id": planned.id, "format": file.format, "cache": planned.drive.cache}
+    if file.size is not None:
+        settings |= {"file.driver": "null-co", "file.size": file.size, "file.read-zeroes": True}
+    else:
+        settings |= {"file.driver": "file", "file.filename": os.fspath(file.path)}
+    settings["readonly" if file.read_only else "snapshot"] = True
+    return option("if=none", settings)
 
 
 def device(planned: PlannedDrive, kind: str) -> tuple[str, dict[str, object]]:

@@ -48,8 +48,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + (f",memory-backend={RAM}" if plan.ram else ""))
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
-    yield from _chardev(plan.qmp)
-    yield from ("-mon", f"chardev={plan.qmp.id},mode=control")
+    yield from _monitor(plan)
     if kind == "none":
         return
     if spec.cpu or plan.accel.partition(",")[0] == "kvm":
@@ -64,8 +63,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")
     if plan.console is not None:
-        yield from _chardev(plan.console)
-        yield from ("-serial", f"chardev:{plan.console.id}")
+        yield from _console(plan.console)
     if plan.firmware is not None and "isa-debugcon" in binary.devices:
         # SeaBIOS, src/output.c: its messages go to this port, too, when QEMU has something there.
         yield from _chardev(plan.firmware)
@@ -99,7 +97,27 @@ def _ram(ram: Ram, memory: int | str | None) -> str:
 
 def _chardev(channel: Channel) -> Iterator[str]:
     yield "-chardev"
-    yield option("socket", {"id": channel.id, "fd": channel.fd, "server": True, "wait": channel.connected})
+    if channel.fd is None:
+        # Not null, which is nobody: what runs in the guest would hear the end of a conversation, again and again.
+        yield option("ringbuf", {"id": channel.id})
+    else:
+        yield option("socket", {"id": channel.id, "fd": channel.fd, "server": True, "wait": channel.connected})
+
+
+def _monitor(plan: Plan) -> Iterator[str]:
+    if plan.qmp.fd is not None:
+        yield from _chardev(plan.qmp)
+        yield from ("-mon", f"chardev={plan.qmp.id},mode=control")
+    elif plan.console is None:
+        yield from ("-monitor", "stdio")
+
+
+def _console(channel: Channel) -> Iterator[str]:
+    if channel.fd is None:
+        yield from ("-serial", "mon:stdio")
+    else:
+        yield from _chardev(channel)
+        yield from ("-serial", f"chardev:{channel.id}")
 
 
 def _boot(plan: Plan) -> Iterator[str]:

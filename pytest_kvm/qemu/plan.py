@@ -46,22 +46,29 @@ class PlannedNic:
 
 @dataclass(frozen=True)
 class DriveFile:
-    """The file behind a drive, as it is opened."""
+    """The file behind a drive, as it is opened.
+
+    ``temporary`` has QEMU throw away what is written to it; the file itself is not touched. Of an empty disk of so many
+    bytes there is no file then: its ``size`` is all there is to know.
+    """
 
     path: Path
     format: str
     read_only: bool = False
+    temporary: bool = False
+    size: int | None = None
 
 
 @dataclass(frozen=True)
 class Channel:
     """A chardev on a listening socket that QEMU inherits as descriptor ``fd``.
 
-    ``connected`` says that we are in its backlog already: QEMU accepts before the guest runs.
+    ``connected`` says that we are in its backlog already: QEMU accepts before the guest runs. Without a descriptor
+    there is nobody at its other end but whoever sits at the terminal.
     """
 
     id: str
-    fd: int
+    fd: int | None
     connected: bool = True
 
 
