@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_kvm.guest.console.screen import readable
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.waiting import Deadline, Watch
 
@@ -155,8 +156,8 @@ class SerialPort:
         await asyncio.get_running_loop().sock_sendall(self._connection, data)
 
     def tail(self, lines: int = 20) -> str:
-        """Return the last lines that the guest printed, read or not."""
-        return "\n".join(line.rstrip() for line in self.shown().splitlines()[-lines:])
+        """Return the last lines that the guest printed, read or not, without what a terminal would obey."""
+        return "\n".join(readable(line).rstrip() for line in self.shown().splitlines()[-lines:])
 
     def shown(self) -> str:
         """Return the end of what the guest printed, read or not, as it came."""
@@ -172,6 +173,11 @@ class SerialPort:
             self._mark = b""
             message = re.compile(rb"(\[ *\d+\.\d+\](\[[^\]\n]*\])? )?" + re.escape(mark) + rb"\r?\n?")
             self._unread = bytearray(message.sub(b"", self._unread, count=1))
+
+    @property
+    def all_logged(self) -> bool:
+        """Whether the log has everything: there is a limit to it."""
+        return self._logged <= LOG_LIMIT
 
     @property
     def received(self) -> int:

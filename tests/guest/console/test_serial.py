@@ -87,6 +87,7 @@ def test_each_line_of_the_log_has_one_time(wire: Wire) -> None:
     log = wire.log()
     assert STAMP.sub(b"", log) == b"one\r\ntwo\r\nthree\n\xff progress\r50%\rend"
     assert len(STAMP.findall(log)) == 4
+    assert wire.port.all_logged
 
 
 def test_the_tail_counts_what_was_read_too(wire: Wire) -> None:
@@ -94,6 +95,12 @@ def test_the_tail_counts_what_was_read_too(wire: Wire) -> None:
     wire.port.read(1 << 20, Deadline(10))
     assert wire.port.tail(3) == "line 28\nline 29\n>"
     assert len(wire.port.tail().splitlines()) == 20
+
+
+def test_the_tail_is_for_a_terminal(wire: Wire) -> None:
+    wire.print(b"\x1b[0;32m[  OK  ]\x1b[0m up\r\n", b"\x1b]0;title\x07\x1b[2J\x9b\xff\tend\x08\r\n")
+    assert wire.port.tail() == "[  OK  ] up\n\\x9b\\xff\tend\\x08"
+    assert b"\x1b[2J" in wire.log()
 
 
 def test_since_a_position(wire: Wire) -> None:
@@ -123,6 +130,7 @@ def test_the_log_has_a_limit_and_says_so(wire: Wire, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "LOG_LIMIT", 30)
     wire.print(b"12345\n", b"67890\n", b"more\n", b"and more\n")
     assert STAMP.sub(b"", wire.log()) == b"12345\n67890\n\n[the log ends here: 30 bytes]\n"
+    assert not wire.port.all_logged
     assert wire.port.read(100, Deadline(10)) == b"12345\n67890\nmore\nand more\n"
 
 
