@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from pytest_kvm.errors import HostError, ImageUnavailable, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
@@ -46,15 +46,22 @@ _log = logging.getLogger("pytest_kvm")
 class Launcher:
     """Makes machines; one per pytest process, usable from any thread.
 
-    ``timeout`` is the default for becoming ready, in seconds; ``report`` is told about what takes time.
+    ``timeout`` is the default for becoming ready, in seconds; ``report`` is told about what takes time. ``leave`` is
+    called with each machine that has ended, as long as its logs are there.
     """
 
     def __init__(
-        self, settings: Settings, *, timeout: float = 120.0, report: Callable[[str], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        timeout: float = 120.0,
+        report: Callable[[str], None] | None = None,
+        leave: Callable[[VM], None] | None = None,
     ) -> None:
         self._settings = settings
         self._timeout = timeout
         self._report = report or say_nothing
+        self._leave = leave
         self._lock = threading.Lock()
         self._io: IOThread | None = None
         self._library: Library | None = None
@@ -136,7 +143,7 @@ class Launcher:
         if snapshot is None and share is None:
             ready = self._ahead.take(spec, holder)
             if ready is not None:
-                return ready
+                return self._leaving(ready)
         if share is None:
             (share,) = self.reserve([spec], holder)
         self._ahead.make_room()
@@ -172,6 +179,7 @@ class Launcher:
         if spec.image is not None and str(spec.image) not in self._images:  # it may have to be made first
             return None
         vm = self._make(spec, None)
+        vm.leave = None  # until somebody asks for it
         if isinstance(vm.origin, FromTemplate) and vm.origin.at_hand:
             return vm
         vm.close()
@@ -191,7 +199,7 @@ class Launcher:
     def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
         folder = make_run_dir()
         try:
-            return VM(
+            vm = VM(
                 spec,
                 plan,
                 binary=self.binary,
@@ -204,6 +212,11 @@ class Launcher:
         except BaseException:
             folder.remove()
             raise
+        return self._leaving(vm)
+
+    def _leaving(self, vm: VM) -> VM:
+        vm.leave = partial(self._leave, vm) if self._leave is not None else None
+        return vm
 
     def _origin(self, spec: VMSpec, plan: Plan, image: Image | None) -> Origin:
         """Decide how the machine comes up; raises SpecError when it shall be a clone and cannot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console.screen import shows_login_prompt
 from pytest_kvm.host.memory import available
 from pytest_kvm.images.progress import Report, say_nothing
+from pytest_kvm.machine.evidence import take_screen
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
@@ -116,7 +117,7 @@ class Library:
             if found is not None:
                 return found
             try:
-                with contextlib.closing(builder()) as vm:
+                with contextlib.closing(builder()) as vm, _leaving_failures(vm):
                     self._build(key, vm, cold, key_now)
             except Impossible as error:
                 self.give_up(key, error)
@@ -175,6 +176,21 @@ class Library:
                 self._drop(key)
         if self._grown:  # what was in use then can go now
             self._prune()
+
+
+@contextlib.contextmanager
+def _leaving_failures(vm: VM) -> Iterator[None]:
+    """Let the machine that becomes a template leave something only when a test fails by it."""
+    leave, vm.leave = vm.leave, None
+    try:
+        yield
+    except Impossible:
+        raise
+    except BaseException as error:
+        vm.leave = leave
+        if isinstance(error, MachineError):
+            take_screen(vm)
+        raise
 
 
 def _make_repairable(vm: VM, deadline: Deadline) -> None:

@@ -97,7 +97,7 @@ class Machine:
         self.commands_journal = Journal(folder.path / "commands.jsonl")
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
         # Called when it has ended, before its directory is removed.
-        self.leave: Callable[[Machine], None] | None = None
+        self.leave: Callable[[], None] | None = None
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
@@ -124,6 +124,12 @@ class Machine:
             except KVMError as error:
                 return str(error)
         return None
+
+    @property
+    def activity(self) -> int:
+        """A figure that grows with whatever is run or printed in the guest, or said to QEMU."""
+        printed = self.serial.received if self.serial is not None else 0
+        return printed + self.commands_journal.count + self.qmp_journal.count
 
     @property
     def qmp(self) -> QMP:
@@ -314,7 +320,7 @@ class Machine:
                         stack.callback(self.share.release)
                     stack.callback(self._run_dir.remove)
                     if self.leave is not None:
-                        stack.callback(self.leave, self)
+                        stack.callback(self.leave)
                     stack.callback(self.commands_journal.close)
                     stack.callback(self.qmp_journal.close)
                     if self._template is not None:

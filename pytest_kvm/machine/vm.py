@@ -16,6 +16,7 @@ from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import RunDir
+from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
@@ -156,6 +157,15 @@ class VM(Machine, Expecting, Runner):
             raise SpecError(f"VM {self.name!r}: image {self._label!r} does not offer our shell", keyword="image")
         return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text, journal=self.journal)
 
+    def evidence(self, *, screen: bool = False) -> Evidence | None:
+        """Return what is known about the machine, to explain a failure; None if QEMU was never started for it.
+
+        ``screen`` adds a picture of what its display shows now, if it has one.
+        """
+        if screen:
+            take_screen(self)
+        return evidence_of(self)
+
     def _check_on(self) -> None:
         if self._asked_off:
             raise self._off_error()
@@ -178,12 +188,18 @@ class VM(Machine, Expecting, Runner):
                 return
             try:
                 self.started = self.origin.start(self, wait=wait) if self.origin is not None else boot(self, wait=wait)
-            except BaseException:
-                self._asked_off = True
-                self._end_run()
-                self.watcher.journal.tell_all()  # it belongs to the caller
+            except BaseException as error:
+                self._give_up(error)
                 raise
             self.origin = None
+
+    def _give_up(self, error: BaseException) -> None:
+        """End a machine that did not come up."""
+        self._asked_off = True
+        if isinstance(error, MachineError):
+            take_screen(self)
+        self._end_run()
+        self.watcher.journal.tell_all()  # it belongs to the caller
 
     def _check_open(self) -> None:
         if self._closed:
@@ -221,9 +237,8 @@ class VM(Machine, Expecting, Runner):
                 self.serial.forget()
             try:
                 self.started = snapshot.start(self, replay=False)
-            except BaseException:
-                self._asked_off = True
-                self._end_run()
+            except BaseException as error:
+                self._give_up(error)
                 raise
             self.origin = None
 
