@@ -109,6 +109,7 @@ class Pool:
             if not closed:
                 self._machines.append(vm)
         if closed:
+            vm.leave = None  # by now another test may run
             vm.close()
             raise MachineError(f"VM '{spec.name}' came up after the test had ended; it was closed")
         return vm

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kvm.plugin.artifacts import ARTIFACTS
 from pytest_kvm.plugin.options import OPTIONS, default_spec
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.starting import variant_of
@@ -49,6 +50,7 @@ def _vm_pool(request: pytest.FixtureRequest, _vm_start: str | None) -> Iterator[
     from pytest_kvm.plugin.making import pool_for_test
 
     pool = request.node.stash[POOL] = pool_for_test(request, _vm_start)
+    request.config.stash[ARTIFACTS].follow(pool)
     yield pool
     pool.close(partial(allowances, request.node))
 
@@ -95,5 +97,7 @@ def vm_session_factory(
 
     pool = pool_for_session(request, _vm_start)
     yield factory_for_session(request, vm_defaults, pool)
-    request.config.stash[SESSION_MACHINES].clear()
-    pool.close(partial(allowances, request.session))
+    try:
+        pool.close(partial(allowances, request.session))
+    finally:
+        request.config.stash[SESSION_MACHINES].clear()

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_kvm.plugin import hookspecs
 from pytest_kvm.plugin.ahead import NEXT, prepare_next
+from pytest_kvm.plugin.artifacts import add_artifacts
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MAKING] = threading.Lock()
     config.stash[SIGNALS] = Signals(config)
     config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
+    add_artifacts(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kvm.errors import MachineError
+from pytest_kvm.plugin.artifacts import ARTIFACTS
 from pytest_kvm.plugin.options import OPTIONS, Options
 from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.visible import visible
@@ -49,9 +50,9 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             limits=_limits(options),
             run=_run(config),
         )
-        report = _reporter(config)
+        report, leave = _reporter(config), config.stash[ARTIFACTS].leave
         sweep_first(report)
-        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report)
+        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report, leave=leave)
         config.stash[SIGNALS].follow_controller(config.stash[LAUNCHER])
     return config.stash[LAUNCHER]
 

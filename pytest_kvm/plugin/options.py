@@ -32,6 +32,8 @@ HELP = {
     "quarters of its memory)",
     "max-vcpus": "how many virtual CPUs they may have, or off (default: 4 for each CPU, at least 8)",
     "max-machines": "how many there may be, or off (the default)",
+    "artifacts": "whether what is known about a test's machines is kept: on-failure (the default), always, never",
+    "artifacts-dir": "directory for it (default: test-results in the root directory)",
     "archive": "package archive that the built-in guest is made from (default: apt's own)",
     "keyring": "file with the keys that verify --kvm-archive",
 }
@@ -41,9 +43,13 @@ METAVARS = {
     "memory-budget": "SIZE",
     "max-vcpus": "N",
     "max-machines": "N",
+    "artifacts": "WHEN",
+    "artifacts-dir": "DIR",
 }
 OFF = "off"
 BOTH = "both"
+ARTIFACTS = ("on-failure", "always", "never")
+ARTIFACTS_DIR = "test-results"
 ALLOW_SPLAT = "kernel splats with this regular expression in report or title are no failure (may be given repeatedly)"
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
@@ -64,6 +70,8 @@ class Options:
     memory_budget: int | None = None
     max_vcpus: int | None = None
     max_machines: int | None = None
+    artifacts: str = ARTIFACTS[0]
+    artifacts_dir: Path = Path(ARTIFACTS_DIR)
     archive: str | None = None
     keyring: str | None = None
     allow_splat: Sequence[re.Pattern[str]] = ()
@@ -105,6 +113,8 @@ def read_options(config: pytest.Config) -> Options:
             memory_budget=_read(config, "memory-budget", _budget),
             max_vcpus=_read(config, "max-vcpus", _count),
             max_machines=_read(config, "max-machines", _count),
+            artifacts=_read(config, "artifacts", _artifacts) or ARTIFACTS[0],
+            artifacts_dir=Path(_read(config, "artifacts-dir", _file) or config.rootpath / ARTIFACTS_DIR),
             archive=_read(config, "archive", _archive),
             keyring=_read(config, "keyring", _file),
             allow_splat=_patterns(config),
@@ -228,6 +238,13 @@ def _count(text: str, _: Path) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise expected("a number, at least 1, or 'off'", text)
     return int(text)
+
+
+def _artifacts(text: str, _: Path) -> str:
+    from pytest_kvm.spec.values import one_of
+
+    one_of(*ARTIFACTS)(text)
+    return text
 
 
 def _archive(text: str, _: Path) -> str:

@@ -45,7 +45,7 @@ class SessionMachines:
         return [shared.vm for shared in self._shared]
 
     def clear(self) -> None:
-        """Forget the machines: the session's fixtures are about to close them."""
+        """Forget the machines: the session's fixtures have closed them."""
         self._shared.clear()
 
     def note_broken(self, item: pytest.Item) -> None:
@@ -54,11 +54,15 @@ class SessionMachines:
             if shared.broke_in is None and shared.vm.broken is not None:
                 shared.broke_in = item.nodeid
 
+    def used_by(self, item: pytest.Item) -> list[Shared]:
+        """Return the machines that a test gets from its fixtures."""
+        fixtures = getattr(item, "fixturenames", ())
+        return [shared for shared in self._shared if (shared.fixture or FACTORY) in fixtures]
+
     def check(self, item: pytest.Item) -> None:
         """Raise MachineError when the test would get a machine that is broken."""
-        fixtures = getattr(item, "fixturenames", ())
-        for shared in self._shared:
-            if shared.vm.broken is not None and (shared.fixture or FACTORY) in fixtures:
+        for shared in self.used_by(item):
+            if shared.vm.broken is not None:
                 since = shared.broke_in or "before this test"
                 raise MachineError(f"session machine '{shared.vm.name}' is broken since {since}: {shared.vm.broken}")
 

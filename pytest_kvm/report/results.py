@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_kvm.errors import HostError
-from pytest_kvm.host.rundir import make_run_dir, remove_run_dir
+from pytest_kvm.host.rundir import RunDir, make_run_dir
 from pytest_kvm.machine.evidence import Evidence
 from pytest_kvm.report.names import folder_of_machine
 from pytest_kvm.report.place import Place
@@ -48,7 +48,7 @@ class Results:
         self._kept = keep
         self._entries: dict[Subject, Entry] = {}
         self._folders: dict[Subject, str] = {}
-        self._aside: Path | None = None
+        self._aside: RunDir | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -116,13 +116,13 @@ class Results:
             self._closed = True
             aside, self._aside = self._aside, None
             if aside is not None:
-                with self._noting(aside):
-                    remove_run_dir(aside)
+                with self._noting(aside.path):
+                    aside.remove()
 
     def _put_aside(self, evidence: Evidence) -> Evidence:
         if self._aside is None:
             self._aside = make_run_dir()
-        return move(evidence, self._aside / str(len(self._entries)))
+        return move(evidence, self._aside.path / str(len(self._entries)))
 
     def _save(self, vm: Subject) -> None:
         entry = self._entries[vm]

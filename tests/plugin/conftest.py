@@ -24,12 +24,15 @@ def note(*words):
 
 class StandIn:
     def __init__(self, spec):
-        self.spec, self.name, self.broken = spec, spec.name, None
+        self.spec, self.name, self.broken, self.activity = spec, spec.name, None, 0
         self.serial = None
         self.watcher = types.SimpleNamespace(journal=Journal(Watch()))
 
     def receive(self):
         pass
+
+    def evidence(self, *, screen=False):
+        return None
 
     def close(self):
         note("close", self.name)
@@ -44,7 +47,7 @@ class Share:
         note("release", self.name)
 
 class Launcher:
-    def __init__(self, settings, *, timeout, report):
+    def __init__(self, settings, *, timeout, report, leave):
         note("launcher", settings, timeout)
         report("made a launcher")
 
