@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pytest_kvm.cli import doctor, images, sweep, templates
+from pytest_kvm.cli import attach, doctor, images, reopen, sweep, templates
 from pytest_kvm.errors import KVMError
 from pytest_kvm.visible import visible
 
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images.add_parser(commands)
     templates.add_parser(commands)
     sweep.add_parser(commands)
+    reopen.add_parser(commands)
+    attach.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

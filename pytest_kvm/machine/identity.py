@@ -61,6 +61,7 @@ def template_key(
         initrd=kernel[1],
         append=_MEASURED.sub("", plan.append),
         ram=Ram() if plan.ram is not None else None,
+        monitor=None,
     )
     content = {
         "format": FORMAT,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property, partial
 
-from pytest_kvm.errors import HostError, ImageUnavailable, SpecError, TeardownError
+from pytest_kvm.errors import HostError, ImageUnavailable, MachineError, SpecError, TeardownError
 from pytest_kvm.host.accel import choose
 from pytest_kvm.host.budget import Budget, Share
 from pytest_kvm.host.cache import cache_dir
@@ -26,7 +26,9 @@ from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
-from pytest_kvm.machine.planning import complete, make_plan, reachable
+from pytest_kvm.machine.machine import Machine
+from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor
+from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.snapshots import Snapshot
@@ -47,7 +49,8 @@ class Launcher:
     """Makes machines; one per pytest process, usable from any thread.
 
     ``timeout`` is the default for becoming ready, in seconds; ``report`` is told about what takes time. ``leave`` is
-    called with each machine that has ended, as long as its logs are there.
+    called with each machine that has ended, as long as its logs are there. ``heir`` takes over machines that do not
+    come up, still running, and closes them later (None: they are closed at once).
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Launcher:
         timeout: float = 120.0,
         report: Callable[[str], None] | None = None,
         leave: Callable[[VM], None] | None = None,
+        heir: Callable[[Machine], None] | None = None,
     ) -> None:
         self._settings = settings
         self._timeout = timeout
         self._report = report or say_nothing
         self._leave = leave
+        self._heir = heir
         self._lock = threading.Lock()
         self._io: IOThread | None = None
         self._library: Library | None = None
@@ -156,6 +161,22 @@ class Launcher:
         try:
             if spec.autostart:
                 vm.start()
+        except MachineError:
+            vm.abandon()
+            raise
+        except BaseException:
+            vm.close()
+            raise
+        return vm
+
+    def reopen(self, preserved: Preserved) -> VM:
+        """Bring back a machine that was saved when its test failed; it is as it was then, and ends with ``close``.
+
+        Raises MachineError when QEMU does not take its state.
+        """
+        vm = self._machine(preserved.spec, preserved.plan, preserved.image, preserved)
+        try:
+            vm.start()
         except BaseException:
             vm.close()
             raise
@@ -194,6 +215,8 @@ class Launcher:
             image = reachable(image, spec)
         spec = complete(spec, image)
         plan = make_plan(spec, image, accel, seed=seed)
+        if self._settings.monitor:
+            plan = with_monitor(plan)
         return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
 
     def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
@@ -212,6 +235,7 @@ class Launcher:
         except BaseException:
             folder.remove()
             raise
+        vm.heir = self._heir
         return self._leaving(vm)
 
     def _leaving(self, vm: VM) -> VM:

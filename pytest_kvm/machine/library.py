@@ -117,7 +117,7 @@ class Library:
             if found is not None:
                 return found
             try:
-                with contextlib.closing(builder()) as vm, _leaving_failures(vm):
+                with _closing(builder()) as vm, _leaving_failures(vm):
                     self._build(key, vm, cold, key_now)
             except Impossible as error:
                 self.give_up(key, error)
@@ -191,6 +191,23 @@ def _leaving_failures(vm: VM) -> Iterator[None]:
         if isinstance(error, MachineError):
             take_screen(vm)
         raise
+
+
+@contextlib.contextmanager
+def _closing(vm: VM) -> Iterator[VM]:
+    """Close the machine at the end of the block; what did not come up may be somebody's to look at."""
+    try:
+        yield vm
+    except Impossible:
+        vm.close()
+        raise
+    except MachineError:
+        vm.abandon()
+        raise
+    except BaseException:
+        vm.close()
+        raise
+    vm.close()
 
 
 def _make_repairable(vm: VM, deadline: Deadline) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import (
     KVMError,
     LaunchError,
+    MachineError,
     QEMUExited,
     SpecError,
     TeardownError,
@@ -98,6 +99,10 @@ class Machine:
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
         # Called when it has ended, before its directory is removed.
         self.leave: Callable[[], None] | None = None
+        # Who takes the machine over when it does not come up, to look at it; None: it ends.
+        self.heir: Callable[[Machine], None] | None = None
+        # Its start failed, and QEMU still runs for whoever looks at it; the test is told that it is off.
+        self._stuck = False
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
@@ -113,6 +118,11 @@ class Machine:
     @property
     def running(self) -> bool:
         """Whether the machine is on (a paused one is)."""
+        return self.lives and not self._stuck
+
+    @property
+    def lives(self) -> bool:
+        """Whether QEMU runs; it also does after a start that failed, when somebody is to look at it."""
         return self._run is not None and self._run.process.running
 
     @property
@@ -192,7 +202,7 @@ class Machine:
         self.watch.reset()
         self.watcher.revive()
         self.unmarked = ""
-        self._asked_off = False
+        self._asked_off = self._stuck = False
 
     def _launch(self, deadline: Deadline, plan: Plan | None = None) -> None:
         self._run = None
@@ -284,6 +294,20 @@ class Machine:
         return self.serial.tail(lines) if self.serial is not None else ""
 
     # The end
+
+    def _give_up_start(self, error: BaseException) -> None:
+        """End the run that did not come up, unless somebody is to look at it."""
+        self._asked_off = True
+        self._stuck = isinstance(error, MachineError) and self.heir is not None and self.lives
+        if not self._stuck:
+            self._end_run()
+
+    def abandon(self) -> None:
+        """Close a machine that did not come up; if somebody is to look at it, that one does so later."""
+        if self.heir is not None and self.lives:
+            self.heir(self)
+        else:
+            self.close()
 
     def _end_run(self) -> None:
         run, self._run = self._run, None

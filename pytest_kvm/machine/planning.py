@@ -12,7 +12,17 @@ from pathlib import Path
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
-from pytest_kvm.qemu.plan import IMAGE_DISK, SEED_DISK, Channel, Plan, Ram, has_backend, machine_kind, plan_nics
+from pytest_kvm.qemu.plan import (
+    IMAGE_DISK,
+    MONITOR,
+    SEED_DISK,
+    Channel,
+    Plan,
+    Ram,
+    has_backend,
+    machine_kind,
+    plan_nics,
+)
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
@@ -112,6 +122,11 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
         extras=tuple(spec.extras or ()),
         ram=Ram() if has_backend(spec) else None,
     )
+
+
+def with_monitor(plan: Plan) -> Plan:
+    """Return the plan of the same machine with a second QMP monitor."""
+    return replace(plan, monitor=Channel(MONITOR, _NOT_YET, connected=False))
 
 
 def shell_ports(names: Sequence[str]) -> list[tuple[str, Channel]]:

@@ -15,7 +15,7 @@ from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Channel, Plan, PlannedDrive
+from pytest_kvm.qemu.plan import MONITOR, Channel, Plan, PlannedDrive
 from pytest_kvm.qemu.process import LOG, QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
 from pytest_kvm.qemu.sockets import Listener
@@ -55,7 +55,7 @@ class Run:
                 name: stack.enter_context(contextlib.closing(Listener(folder / name))) for name in _names(plan)
             }
             plan = _with_descriptors(plan, listeners)
-            connections = {name: listener.connect() for name, listener in listeners.items() if not name.endswith(".in")}
+            connections = {name: listener.connect() for name, listener in listeners.items() if _ours(name)}
             self.command = build(plan, binary)
             try:
                 self.process = QEMUProcess(
@@ -139,8 +139,20 @@ def in_use(
 
 
 def _names(plan: Plan) -> list[str]:
-    channels = [plan.qmp, plan.console, plan.firmware, plan.agent, *(channel for _, channel in plan.ports)]
+    channels = [
+        plan.qmp,
+        plan.monitor,
+        plan.console,
+        plan.firmware,
+        plan.agent,
+        *(channel for _, channel in plan.ports),
+    ]
     return [channel.id.removeprefix("shell-") for channel in channels if channel is not None]
+
+
+def _ours(name: str) -> bool:
+    """Return whether we connect before QEMU runs: not to a standard input, nor to what is for somebody else."""
+    return name != MONITOR and not name.endswith(".in")
 
 
 def _inherited(plan: Plan) -> list[int]:
@@ -159,6 +171,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         firmware=filled(plan.firmware) if plan.firmware else None,
         ports=[(name, filled(channel)) for name, channel in plan.ports],
         agent=filled(plan.agent) if plan.agent else None,
+        monitor=filled(plan.monitor) if plan.monitor else None,
     )
 
 

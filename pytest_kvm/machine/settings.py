@@ -19,7 +19,8 @@ class Settings:
     the package archive that the built-in guest is made from (None: apt's own), ``keyring`` what verifies it.
     ``images`` are those that the user describes, by their names. ``template_limit`` is how much the templates may take
     together, in bytes. ``limits`` are what all machines of the user may take together; ``run`` is what the processes
-    of one pytest run have in common ("": it has only one).
+    of one pytest run have in common ("": it has only one). ``monitor`` gives machines a second QMP monitor, for
+    somebody beside us.
     """
 
     qemu: str | None = None
@@ -30,3 +31,4 @@ class Settings:
     template_limit: int = DEFAULT_TEMPLATE_LIMIT
     limits: Limits = field(default_factory=default_limits)
     run: str = ""
+    monitor: bool = False

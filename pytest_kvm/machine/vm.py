@@ -194,11 +194,10 @@ class VM(Machine, Expecting, Runner):
             self.origin = None
 
     def _give_up(self, error: BaseException) -> None:
-        """End a machine that did not come up."""
-        self._asked_off = True
+        """End a machine that did not come up, unless somebody is to look at it."""
         if isinstance(error, MachineError):
             take_screen(self)
-        self._end_run()
+        self._give_up_start(error)
         self.watcher.journal.tell_all()  # it belongs to the caller
 
     def _check_open(self) -> None:

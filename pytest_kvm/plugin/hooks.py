@@ -19,6 +19,7 @@ from pytest_kvm.plugin.parametrize import parametrize
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
 from pytest_kvm.plugin.signals import SIGNALS, Signals
 from pytest_kvm.plugin.starting import run_both
+from pytest_kvm.plugin.staying import stay
 from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, shorten_report, tell
 from pytest_kvm.spec.postponing import postponing
 
@@ -62,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SIGNALS] = Signals(config)
     config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
     add_artifacts(config)
+    stay(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 

@@ -14,6 +14,7 @@ from pytest_kvm.errors import MachineError
 from pytest_kvm.plugin.artifacts import ARTIFACTS
 from pytest_kvm.plugin.options import OPTIONS, Options
 from pytest_kvm.plugin.signals import SIGNALS
+from pytest_kvm.plugin.staying import STAYING
 from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
         from pytest_kvm.plugin.images import described_images
 
         options = config.stash[OPTIONS]
-        limit = options.template_limit
+        limit, staying = options.template_limit, config.stash.get(STAYING, None)
         settings = Settings(
             qemu=options.qemu,
             offline=options.offline,
@@ -49,10 +50,12 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             template_limit=DEFAULT_TEMPLATE_LIMIT if limit is None else limit,
             limits=_limits(options),
             run=_run(config),
+            monitor=staying is not None and staying.attachable,
         )
         report, leave = _reporter(config), config.stash[ARTIFACTS].leave
+        heir = staying.take_over if staying is not None else None
         sweep_first(report)
-        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report, leave=leave)
+        config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report, leave=leave, heir=heir)
         config.stash[SIGNALS].follow_controller(config.stash[LAUNCHER])
     return config.stash[LAUNCHER]
 

@@ -54,6 +54,8 @@ ALLOW_SPLAT = "kernel splats with this regular expression in report or title are
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
+    "keep": "when a test fails, leave its machines running, say how to attach to them, and wait for Enter",
+    "save-state": "save memory, devices and disks of a failed test's machines, for 'pytest-kvm reopen'",
 }
 
 
@@ -77,6 +79,8 @@ class Options:
     allow_splat: Sequence[re.Pattern[str]] = ()
     strict: bool = False
     offline: bool = False
+    keep: bool = False
+    save_state: bool = False
 
 
 OPTIONS = pytest.StashKey[Options]()
@@ -97,7 +101,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("kvm_allow_splat", ALLOW_SPLAT, type="linelist", default=[])
     for name, text in FLAGS.items():
         group.addoption(f"--kvm-{name}", action="store_true", default=None, help=text)
-        parser.addini(f"kvm_{name}", text, type="bool", default=False)
+        parser.addini(ini_name(name), text, type="bool", default=False)
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -120,6 +124,8 @@ def read_options(config: pytest.Config) -> Options:
             allow_splat=_patterns(config),
             strict=_flag(config, "strict"),
             offline=_flag(config, "offline"),
+            keep=_flag(config, "keep"),
+            save_state=_flag(config, "save-state"),
         )
     except SpecError as error:
         raise pytest.UsageError(str(error)) from None
@@ -165,11 +171,11 @@ def splat_pattern(pattern: str | re.Pattern[str], subject: str) -> re.Pattern[st
 
 
 def _flag(config: pytest.Config, name: str) -> bool:
-    given = config.getoption(f"kvm_{name}")
+    given = config.getoption(ini_name(name))
     try:
-        return bool(config.getini(f"kvm_{name}") if given is None else given)
+        return bool(config.getini(ini_name(name)) if given is None else given)
     except (ValueError, pytest.UsageError) as error:
-        raise SpecError(f"ini option kvm_{name}: expected true or false; {error}", keyword=name) from None
+        raise SpecError(f"ini option {ini_name(name)}: expected true or false; {error}", keyword=name) from None
 
 
 def _accel(text: str, _: Path) -> str:

@@ -20,6 +20,7 @@ def by_hand(plan: Plan, originals: Mapping[str, DriveFile]) -> Plan:
         qmp=_alone(plan.qmp),
         console=_alone(plan.console) if plan.console is not None else None,
         firmware=None,
+        monitor=None,
         ports=[(name, _alone(channel)) for name, channel in plan.ports],
         agent=_alone(plan.agent) if plan.agent is not None else None,
         drives=[

@@ -49,6 +49,11 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _monitor(plan)
+    if plan.monitor is not None:
+        yield from _chardev(plan.monitor)
+        yield from ("-mon", f"chardev={plan.monitor.id},mode=control")
+    if plan.incoming:
+        yield from ("-S", "-incoming", "defer")
     if kind == "none":
         return
     if spec.cpu or plan.accel.partition(",")[0] == "kvm":
@@ -57,8 +62,6 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-m", _memory(spec.memory))
     if plan.ram is not None:
         yield from ("-object", _ram(plan.ram, spec.memory))
-    if plan.incoming:
-        yield from ("-S", "-incoming", "defer")
     if binary.version >= (6, 0):
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _BANDWIDTH = 1 << 40
 # No switch has to learn that the guest moved: its driver would be busy with ARP, NDP and MLD for 15 ms. The longest
 # delay that there is; no rounds at all make QEMU 7.2 crash at the next reset (virtio_net_reset deletes a freed timer).
 _SILENCE = {"announce-initial": 100_000, "announce-rounds": 1}
-_ENDS = frozenset({"completed", "failed", "cancelled"})
+ENDS = frozenset({"completed", "failed", "cancelled"})
 
 
 class NotSaved(MachineError):
@@ -33,17 +33,22 @@ def why_blocked(qmp: QMP) -> str:
     return "; ".join(qmp.execute("query-migrate").get("blocked-reasons", ()))
 
 
+def preparations(*, without_ram: bool) -> list[tuple[str, Mapping[str, object]]]:
+    """Return the commands that come before the one that saves the machine."""
+    return [
+        ("migrate-set-capabilities", _capabilities(without_ram=without_ram)),
+        ("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}),
+    ]
+
+
 def save(qmp: QMP, socket: Path, deadline: Deadline, *, without_ram: bool) -> None:
     """Send the machine's state to the AF_UNIX ``socket``; it runs until then, and is stopped after it.
 
     ``without_ram`` leaves out the RAM, which must be a shared file. Raises NotSaved in QEMU's words.
     """
     try:
-        qmp.execute_all(
-            ("migrate-set-capabilities", _capabilities(without_ram=without_ram)),
-            ("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH}),
-        )
-        with qmp.expect_event("MIGRATION", {"status": _ENDS}, timeout=deadline.remaining()):
+        qmp.execute_all(*preparations(without_ram=without_ram))
+        with qmp.expect_event("MIGRATION", {"status": ENDS}, timeout=deadline.remaining()):
             qmp.execute("migrate", {"uri": f"unix:{socket}"})
     except QMPError as error:
         raise NotSaved(str(error)) from error

@@ -16,7 +16,7 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.host import remembering
 from pytest_kvm.machine import identity
 from pytest_kvm.machine.identity import Contents, Unknowable, template_key
-from pytest_kvm.machine.planning import complete, make_plan
+from pytest_kvm.machine.planning import complete, make_plan, with_monitor
 from pytest_kvm.qemu.plan import plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.image import Image
@@ -49,6 +49,8 @@ class Scene:
     def key(self, **fields: Any) -> str:
         spec = complete(VMSpec(**{"drives": [Drive(size="8M", interface="ide")], **fields}), self.image)
         plan = make_plan(spec, self.image, self.settings["accel"])
+        if self.settings.get("monitor"):
+            plan = with_monitor(plan)
         drives = [(planned, planned.drive.format or "raw") for planned in plan_drives(plan.spec)]
         identity._firmware.cache_clear()  # a session looks once
         return template_key(spec, plan, drives, image=self.image, binary=self.binary, memory=self.folder / "memory")
@@ -93,6 +95,12 @@ OTHER: list[dict[str, object]] = [
 @pytest.mark.parametrize("fields", SAME, ids=str)
 def test_what_clones_may_differ_in(scene: Scene, fields: dict[str, object]) -> None:
     assert scene.key(**fields) == scene.key()
+
+
+def test_a_monitor_for_somebody_else_makes_no_other_machine(scene: Scene) -> None:
+    alone = scene.key()
+    scene.settings["monitor"] = True
+    assert scene.key() == alone
 
 
 def test_each_other_machine_has_a_template_of_its_own(scene: Scene) -> None:

@@ -47,7 +47,7 @@ class Share:
         note("release", self.name)
 
 class Launcher:
-    def __init__(self, settings, *, timeout, report, leave):
+    def __init__(self, settings, *, timeout, report, leave, heir):
         note("launcher", settings, timeout)
         report("made a launcher")
 

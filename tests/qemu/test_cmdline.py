@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.qemu.cmdline import build, is_built, port_settings
-from pytest_kvm.qemu.plan import Channel, DriveFile, plan_drives
+from pytest_kvm.qemu.plan import MONITOR, Channel, DriveFile, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
@@ -123,6 +123,18 @@ def test_the_guest_agent_has_a_bus_of_its_own(machine: str, bus: str) -> None:
 def test_none_has_qmp_only() -> None:
     spec = VMSpec(image=None, machine="none", args=["-S"])
     assert build(plan(spec), binary()) == words(HEAD, "-machine none -accel tcg", QMP, "-S")
+
+
+def test_a_monitor_for_somebody_else_waits_for_nobody() -> None:
+    spec = VMSpec(image=None, machine="none")
+    planned = plan(spec, monitor=Channel(MONITOR, 14, connected=False), incoming=True)
+    assert build(planned, binary()) == words(
+        HEAD,
+        "-machine none -accel tcg",
+        QMP,
+        "-chardev socket,id=monitor,fd=14,server=on,wait=off -mon chardev=monitor,mode=control",
+        "-S -incoming defer",
+    )
 
 
 # What the binary cannot

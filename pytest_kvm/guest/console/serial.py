@@ -41,6 +41,8 @@ class SerialPort:
         self.listener: Callable[[bytes], None] | None = None
         # What somebody waits for, until it comes.
         self._mark = b""
+        # They are given, in the I/O thread, what arrives, and b"" when the machine goes off.
+        self._followers: list[Callable[[bytes], None]] = []
         # Whether more can come.
         self.open = False
 
@@ -103,6 +105,8 @@ class SerialPort:
             else:
                 self._detach()
                 self.open = False
+            for follower in self._followers:
+                follower(data)
             self._watch.notify()
 
     def drain(self) -> None:
@@ -143,14 +147,30 @@ class SerialPort:
             del self._unread[:size]
             return data
 
+    def follow(self, follower: Callable[[bytes], None]) -> None:
+        """Give ``follower`` the last output that there was, now, then all that arrives, and b"" when it is all.
+
+        In the I/O thread.
+        """
+        if self._tail:
+            follower(self._tail)
+        if not self.open:
+            follower(b"")
+        self._followers.append(follower)
+
+    def unfollow(self, follower: Callable[[bytes], None]) -> None:
+        """Give a follower nothing more. In the I/O thread."""
+        self._followers.remove(follower)
+
     def write(self, data: bytes, deadline: Deadline) -> None:
         """Type ``data``, which waits when the guest does not read what was typed before.
 
         Raises BrokenPipeError when the machine is off, TimeoutError when the deadline comes, the machine's failure.
         """
-        self._io.run_watched(self._write(data), self._watch, deadline)
+        self._io.run_watched(self.write_async(data), self._watch, deadline)
 
-    async def _write(self, data: bytes) -> None:
+    async def write_async(self, data: bytes) -> None:
+        """Do what ``write`` does, in the I/O thread."""
         if self._connection is None:
             raise BrokenPipeError("the machine is off: its console takes no input")
         await asyncio.get_running_loop().sock_sendall(self._connection, data)
@@ -178,6 +198,11 @@ class SerialPort:
     def all_logged(self) -> bool:
         """Whether the log has everything: there is a limit to it."""
         return self._logged <= LOG_LIMIT
+
+    def last(self) -> bytes:
+        """Return the same as it is on the wire."""
+        with self._watch:
+            return self._tail
 
     @property
     def received(self) -> int:

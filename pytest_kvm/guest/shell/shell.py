@@ -163,9 +163,16 @@ class Shell(Runner):
             raise
 
     async def _resumed(self, lanes: Iterable[SavedLane]) -> None:
+        self._restore(lanes)
+        await self._resume.repair()
+
+    def restore(self, lanes: Iterable[SavedLane]) -> None:
+        """Go on where the machine was when its state was saved, without a word to the guest."""
+        self._io.call(self._restore, lanes)
+
+    def _restore(self, lanes: Iterable[SavedLane]) -> None:
         for saved in lanes:
             self._lane(saved.number).restore(saved)
-        await self._resume.repair()
 
     def forget(self, reason: str) -> None:
         """Give up all commands."""

@@ -5,51 +5,22 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from pytest_kvm.errors import QEMUExited
 from pytest_kvm.guest.console import serial as module
-from pytest_kvm.guest.console.serial import SerialPort
-from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.waiting import Deadline, Watch
+from pytest_kvm.waiting import Deadline
+from tests.guest.console.wires import Wire, laid
 
 STAMP = re.compile(rb"^\d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
 
 
-class Wire(NamedTuple):
-    port: SerialPort
-    guest: socket.socket
-    watch: Watch
-
-    def print(self, *pieces: bytes) -> None:
-        """Let the guest print; each piece arrives on its own."""
-        for piece in pieces:
-            before = self.port.received
-            self.guest.sendall(piece)
-            assert self.watch.wait_only(lambda: self.port.received >= before + len(piece), Deadline(10))  # noqa: B023
-
-    def log(self) -> bytes:
-        return self.port.log_path.read_bytes()
-
-
 @pytest.fixture
 def wire(tmp_path: Path) -> Iterator[Wire]:
-    with ExitStack() as stack:
-        io = IOThread()
-        stack.callback(io.close)
-        watch = Watch()
-        port = SerialPort(io=io, watch=watch, log_path=tmp_path / "console.log")
-        stack.callback(port.close)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        stack.enter_context(theirs)
-        assert not port.open
-        port.attach(ours)
-        yield Wire(port, theirs, watch)
+    with laid(tmp_path) as made:
+        yield made
 
 
 def test_what_the_guest_prints_is_read_in_parts(wire: Wire) -> None:
