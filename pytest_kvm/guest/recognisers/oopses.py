@@ -14,16 +14,16 @@ OOPSES = (
     Recogniser(
         kind="oops",
         name="fault",
-        cues=(b"BUG", b"nable to handle "),
-        # x86 in its versions, PowerPC; arm64, arm, RISC-V, s390.
+        cues=(b"BUG", b"nable to handle ", b"Unhandled "),
+        # x86 in its versions, PowerPC; arm64, arm, RISC-V, s390; then arm alone.
         begins=re.compile(
-            r"(?:BUG: |CPU \d+ )?(?P<what>[Uu]nable to handle (?:kernel )?(?:NULL pointer dereference|paging request|"
+            r"(?:BUG: |CPU \d+ )?[Uu]nable to handle (?P<what>(?:kernel )?(?:NULL pointer dereference|paging request|"
             r"page fault|pointer dereference|read from unreadable memory|write to read-only memory|"
             r"execution of user memory|access to user memory(?: outside uaccess routines)?|"
-            r"execute from non-executable memory|unaligned access|data access|instruction fetch|\w+ \w+)|"
-            r"[Kk]ernel NULL pointer dereference)\b"
+            r"execute from non-executable memory|unaligned access|data access|instruction fetch|\w+ \w+))\b|"
+            r"BUG: (?P<what2>[Kk]ernel NULL pointer dereference)|Unhandled (?:\w+: )?(?P<what3>[\w -]+?) \(0x"
         ),
-        title="BUG: {what}[ in {function}]",
+        title="BUG: unable to handle {what}[ in {function}]",
         ends=_END,
     ),
     Recogniser(
@@ -51,7 +51,8 @@ OOPSES = (
         # "Oops: Kernel access of bad area, sig: 11 [#1]".
         begins=re.compile(
             r"(?:Oops: |Internal error: )?(?:Oops - )?(?P<what>[A-Za-z][^\[:,]*?)"
-            r"(?:[:,] ?[^\[]*)?: [0-9a-f]{4,16}(?: ilc:\d)? \[#\d+\]|(?:Oops|kernel BUG)(?:: [^\[]*)? \[#\d+\]"
+            r"(?:[:,] ?[^\[]*)?: [0-9a-f]{4,16}(?: ilc:\d)? \[#\d+\]|"
+            r"(?:Oops|kernel BUG|Internal error)(?:: [^\[]*)? \[#\d+\]"
         ),
         title="[{what}][ in {function}]",
         ends=_END,

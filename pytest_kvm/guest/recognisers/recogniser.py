@@ -33,12 +33,14 @@ class Recogniser:
     ``begins`` matches the message (without time and sender) that begins the report. It contains one of ``cues``, by
     which texts are searched for it quickly; a row without cues is found only within another report. ``title`` is made
     of the named groups of ``begins`` and of ``details``, which is searched in each line of the report, and of
-    ``function``, the place where it happened; a part in brackets is left out when one of its names is unknown.
+    ``function``, the place where it happened; a part in brackets is left out when one of its names is unknown. A digit
+    behind the name of a group is for alternatives.
 
     ``ends`` is found in the last line; without it, a report ends with a line that cannot belong to it. ``span`` is how
     many lines it has at most. ``name`` tells rows of the same kind apart: ``joins`` has the names of the reports that
     such a line continues instead of beginning another, ``takes_over`` of those that it makes a report of this kind.
-    ``skips`` matches further functions that are not the place where it happened. ``unfinished`` says that it is a prompt, whose line has no end.
+    ``skips`` matches further functions that are not the place where it happened. ``unfinished`` says that it is a
+    prompt, whose line has no end.
     """
 
     kind: str

@@ -57,7 +57,7 @@ class Report:
     def _learn(self, found: re.Match[str]) -> None:
         for name, value in found.groupdict().items():
             if value:
-                self._known.setdefault(name, plain(value) if name.startswith("function") else value)
+                self._known.setdefault(name.rstrip("23"), plain(value) if name.endswith("function") else value)
 
     def add(self, text: str, printed: str, *, belongs: bool = False) -> None:
         """Add a message, if it can be one of the report's; ``printed`` is the message with its time."""

@@ -35,9 +35,9 @@ SANITIZERS = (
         name="KCSAN",
         cues=(b"BUG",),
         begins=re.compile(
-            rf"BUG: KCSAN: (?P<what>[\w :-]+?) in (?P<function1>{FUNCTION})\S*(?: / (?P<function2>{FUNCTION}))?"
+            rf"BUG: KCSAN: (?P<what>[\w :-]+?) in (?P<one_function>{FUNCTION})\S*(?: / (?P<other_function>{FUNCTION}))?"
         ),
-        title="KCSAN: {what} in {function1}[ / {function2}]",
+        title="KCSAN: {what} in {one_function}[ / {other_function}]",
         ends=_RULE,
     ),
     Recogniser(
