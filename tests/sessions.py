@@ -19,7 +19,7 @@ from pytest_kvm.waiting import Deadline
 # Whoever a session starts inherits it: that is how its processes are found, and no others.
 _MARK = "PYTEST_KVM_TESTED_SESSION"
 # Of a process that was told to end, on a host that is busy (seconds).
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Session:
