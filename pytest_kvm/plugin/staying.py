@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -167,9 +168,7 @@ def _saved(item: pytest.Item, vm: VM) -> Iterator[str]:
     from pytest_kvm.machine.preserving import preserve
 
     try:
-        folder = item.config.stash[ARTIFACTS].folder(vm)
-        if folder is None:
-            raise MachineError("with --kvm-artifacts=never there is no place for it")
+        folder = _folder(item, vm)
         shutil.rmtree(folder / FOLDER, ignore_errors=True)  # an earlier run's
         remarks = preserve(vm, folder / FOLDER, test=item.nodeid)
     except Exception as error:  # noqa: BLE001  # whatever it is, the test's own failure comes first
@@ -177,6 +176,13 @@ def _saved(item: pytest.Item, vm: VM) -> Iterator[str]:
     else:
         yield f"VM {vm.name!r} was saved: {program('pytest-kvm', 'pytest_kvm', 'reopen', str(folder))}"
         yield from (f"  {remark}" for remark in remarks)
+
+
+def _folder(item: pytest.Item, vm: VM) -> Path:
+    folder = item.config.stash[ARTIFACTS].folder(vm)
+    if folder is None:
+        raise MachineError("with --kvm-artifacts=never there is no place for it")
+    return folder
 
 
 STAYING = pytest.StashKey[Staying]()
