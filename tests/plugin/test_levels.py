@@ -69,7 +69,7 @@ def test_the_mark_nearest_to_the_function_wins(vm):
     assert vm.spec.smp == 4
 """)
     pytester.runpytest().assert_outcomes(passed=3)
-    assert events(pytester)[1:5] == ["create server 1M", "create client 1M", "close client", "close server"]
+    assert events(pytester)[2:6] == ["create server 1M", "create client 1M", "close client", "close server"]
 
 
 def test_marks_added_while_running_are_nearest(scene: Scene) -> None:
