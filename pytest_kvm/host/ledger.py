@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _PIDS = Path("/proc/self/ns/pid")
 _BELL, _ASKED = "bell", "asked"
 # A share's file tells no more than that about the test, in characters.
 _LONGEST = 300
+# Seconds after which nobody has anything in a ledger that nobody has changed: the host has been started again since.
+_OLD = 30 * 86400.0
 
 
 def ledger_name() -> str:
@@ -37,6 +40,14 @@ def ledger_name() -> str:
     Process ids mean something only between processes of one of these.
     """
     return f"{_BOOT_ID.read_text().strip()}-{_PIDS.stat().st_ino}"
+
+
+def remove_old(directory: Path) -> None:
+    """Remove the ledgers in a directory that were left when a host went down."""
+    with contextlib.suppress(FileNotFoundError):
+        for ledger in directory.iterdir():
+            if time.time() - ledger.stat().st_mtime > _OLD:
+                shutil.rmtree(ledger, ignore_errors=True)
 
 
 class Ledger:
@@ -103,6 +114,7 @@ class Ledger:
             page.ring()
             with contextlib.suppress(OSError):  # others are in it
                 self.directory.rmdir()
+        remove_old(self.directory.parent)
 
     def bell(self, record: Record) -> Bell:
         """Return the bell of one who waits; the ledger must be open. Raises OSError."""

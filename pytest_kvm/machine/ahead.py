@@ -106,7 +106,7 @@ class _Next:
             if self._vm is None:
                 self.share.release()
             else:
-                self._vm.share = self.share
+                self._vm._share = self.share
             if self._vm is not None and not self._dropped:
                 self._vm.start()
                 if not self._wanted and not self._dropped:

@@ -157,7 +157,7 @@ class Launcher:
         except BaseException:
             share.release()
             raise
-        vm.share = share
+        vm._share = share
         try:
             if spec.autostart:
                 vm.start()

@@ -86,7 +86,7 @@ class Machine:
         self._snapshots: list[Snapshot] = []
         self._template: OpenTemplate | None = None
         # What it takes of the host's budget, given back when it has ended.
-        self.share: Share | None = None
+        self._share: Share | None = None
         # What ends the machine is asked for: not a failure of QEMU's.
         self._asked_off = False
         self._closed = False
@@ -340,8 +340,8 @@ class Machine:
             self._closed = self._asked_off = True
             try:
                 with contextlib.ExitStack() as stack:
-                    if self.share is not None:
-                        stack.callback(self.share.release)
+                    if self._share is not None:
+                        stack.callback(self._share.release)
                     stack.callback(self._run_dir.remove)
                     if self.leave is not None:
                         stack.callback(self.leave)

@@ -128,8 +128,8 @@ def _save(vm: VM, into: Path) -> State:
             stack.enter_context(shell.held(deadline))
         ports = shell.ports if shell is not None else []
         stack.enter_context(_going_on(vm, was_running))
-        if vm.share is not None:
-            stack.callback(vm.share.beside("its snapshot").release)
+        if vm._share is not None:
+            stack.callback(vm._share.beside("its snapshot").release)
         second = stack.enter_context(contextlib.closing(_second(vm, ram, ports)))
         socket = second._folder / "incoming"
         try:

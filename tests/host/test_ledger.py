@@ -128,6 +128,17 @@ def test_two_sessions_in_one_process(ledger: Ledger) -> None:
     assert not ledger.directory.exists()
 
 
+def test_ledgers_of_long_ago(ledger: Ledger) -> None:
+    old, new = ledger.directory.with_name("old"), ledger.directory.with_name("new")
+    for directory in (old, new):
+        directory.mkdir()
+        (directory / "1.2.entry").touch()
+    os.utime(old, (1000, 1000))
+    ledger.close()
+    assert not old.exists()
+    assert new.exists()
+
+
 def test_an_entry_that_cannot_be_made_is_not_there(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     record = enter(ledger)
     with monkeypatch.context() as patch:

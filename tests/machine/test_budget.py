@@ -211,6 +211,40 @@ def test_what_does_not_wait_is_refused(
     assert not ledger.exists()
 
 
+LASTING = """
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_kvm.errors import BudgetExceeded
+
+REFUSED = Path({folder!r}) / "refused"
+
+@pytest.fixture(scope="session")
+def shared(vm_session_factory):
+    return vm_session_factory("shared", image=None, memory="64M")
+
+def test_it(request):
+    try:
+        request.getfixturevalue("shared")
+    except BudgetExceeded as error:
+        assert "this run has machines until it ends itself" in str(error)
+        REFUSED.touch()
+    else:
+        while not REFUSED.exists():
+            time.sleep(0.01)
+"""
+
+
+def test_workers_do_not_wait_for_the_end_of_their_own_session(pytester: pytest.Pytester, ledger: Path) -> None:
+    pytester.makepyfile(LASTING.format(folder=str(pytester.path)))
+    options = ["-n2", "--dist=each", "--kvm-memory-budget=300M", "-p", "no:cacheprovider"]
+    pytester.runpytest_subprocess(*options, timeout=240).assert_outcomes(passed=2)
+    assert (pytester.path / "refused").exists()
+    assert not ledger.exists()
+
+
 def test_a_wait_is_interrupted(pytester: pytest.Pytester, ledger: Path) -> None:
     pytester.makepyfile("import pytest\n@pytest.mark.vm(image=None)\ndef test_it(vm): pass\n")
     with closing(Contender(ledger, 400)) as other:
