@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,8 @@ def evidence_of(vm: VM) -> Evidence | None:
     return Evidence(
         name=vm.name,
         spec=vm.spec,
-        plan=vm._launched,
+        # Some drives are plugged in when it runs.
+        plan=replace(vm._launched, drives=vm._plan.drives or vm._launched.drives),
         binary=vm._binary,
         command=vm.command,
         started=vm.started,
