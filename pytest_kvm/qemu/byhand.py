@@ -43,7 +43,7 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
     if plan.incoming or (plan.ram is not None and plan.ram.descriptor is not None):
         yield "It boots, with memory of its own; the test's machine went on where another one had been saved."
     if plan.ports or plan.agent is not None:
-        yield "Nobody is at the other end of the virtio-serial ports."
+        yield "Nobody answers at the other end of the virtio-serial ports."
     if any(planned.id in originals for planned, _ in plan.drives):
         yield "Disks begin as they did in the test, or empty; what is written to them is thrown away."
     for planned, file in plan.drives:

@@ -101,7 +101,7 @@ def _ram(ram: Ram, memory: int | str | None) -> str:
 def _chardev(channel: Channel) -> Iterator[str]:
     yield "-chardev"
     if channel.fd is None:
-        # Not null, which is nobody: what runs in the guest would hear the end of a conversation, again and again.
+        # Not null: with that, the guest is told that nobody is connected, which it is not in the test.
         yield option("ringbuf", {"id": channel.id})
     else:
         yield option("socket", {"id": channel.id, "fd": channel.fd, "server": True, "wait": channel.connected})

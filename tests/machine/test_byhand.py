@@ -40,13 +40,6 @@ def test_a_guest_with_disks(vm_factory: VMFactory, given: Path, tmp_path: Path, 
         )
         terminal.expect("written")
         terminal.expect("given")
-        # Nobody is kept busy by ports at which nobody is.
-        terminal.sendline(
-            "read -r _ before </proc/uptime; sleep 5; read -r _ after </proc/uptime; echo idle $before $after"
-        )
-        terminal.expect(r"\nidle (\S+) (\S+)")
-        assert terminal.match
-        assert float(terminal.match[2]) - float(terminal.match[1]) > 2
         terminal.send("\x01c")
         terminal.expect(r"\(qemu\) ")
         terminal.sendline("quit")

@@ -46,7 +46,7 @@ def test_a_clone_with_everything() -> None:
     assert list(differences(planned, {})) == [
         "Console and QEMU's monitor are in the terminal (Ctrl-A C switches, Ctrl-A X ends it); there is no QMP.",
         "It boots, with memory of its own; the test's machine went on where another one had been saved.",
-        "Nobody is at the other end of the virtio-serial ports.",
+        "Nobody answers at the other end of the virtio-serial ports.",
     ]
 
 
