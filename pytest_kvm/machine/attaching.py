@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # In the machine's folder, while somebody may attach.
 CONSOLE = "attach"
 _LABEL = 10
+# Seconds for a QEMU that may be the one that hangs.
+_PATIENCE = 5.0
 # Of a guest in another one, nothing answers.
 _ANSWERING = ("running", "paused")
 _STATUS = {"postmigrate": "stopped (its state has been saved)"}
@@ -33,33 +35,45 @@ _SSH = (
 
 
 class Attachable:
-    """A running machine to which others may attach, until it is closed; ``console`` is the socket, None without one."""
+    """A machine to which others may attach, until it is closed.
+
+    ``console`` is the socket of its console, None without one, or while it has not been described.
+    """
 
     def __init__(self, vm: VM) -> None:
-        self._vm = vm
-        self._stack = ExitStack()
+        self.vm = vm
         self.console: Path | None = None
-        if vm.serial is not None:
-            shared = SharedConsole(vm.serial, vm._folder / CONSOLE, io=vm._io)
-            self._stack.callback(shared.close)
-            self.console = shared.path
+        self._stack = ExitStack()
 
     def close(self) -> None:
         """Let nobody attach any more."""
         self._stack.close()
 
     def describe(self) -> str:
-        """Return what the machine is, and how to attach to it: a line for each way."""
-        vm = self._vm
+        """Let others attach; return what the machine is, and how to attach to it, a line for each way.
+
+        Raises MachineError when QEMU does not answer, OSError and HostError when the console cannot be shared.
+        """
+        vm = self.vm
         if not vm.lives:
             return f"VM {vm.name!r} is off"
-        status = vm.qmp.execute("query-status")["status"]
+        if vm.serial is not None and self.console is None:
+            shared = SharedConsole(vm.serial, vm._folder / CONSOLE, io=vm._io)
+            self._stack.callback(shared.close)
+            self.console = shared.path
+        status = self._status()
         lines = [f"VM {vm.name!r} is {_STATUS.get(status, status)}, in {vm._folder}:"]
         lines += [f"  {label:{_LABEL}}{text}" for label, text in self._ways(answers=status in _ANSWERING)]
         return "\n".join(lines)
 
+    def _status(self) -> str:
+        try:
+            return str(self.vm.qmp.begin("query-status").result(_PATIENCE)["status"])
+        except TimeoutError:
+            raise MachineError(f"QEMU does not answer within {_PATIENCE:g} s") from None
+
     def _ways(self, *, answers: bool) -> Iterator[tuple[str, str]]:
-        vm = self._vm
+        vm = self.vm
         if self.console is not None:
             account = _account(vm)
             yield (
@@ -80,7 +94,7 @@ class Attachable:
                     yield f"{forward.guest_port}/{forward.protocol}", f"{host}:{port}"
 
     def _ssh(self) -> Iterator[tuple[str, str]]:
-        vm, image = self._vm, self._vm._image
+        vm, image = self.vm, self.vm._image
         if image is None or image.ssh_user is None:
             return
         host, port = vm.forward(SSH_PORT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kvm.errors import MachineError
+from pytest_kvm.errors import KVMError, MachineError
 from pytest_kvm.plugin.artifacts import ARTIFACTS
 from pytest_kvm.plugin.options import OPTIONS
 
@@ -85,19 +85,31 @@ class Staying:
 
         if self._item is None or not isinstance(machine, VM):
             machine.close()
-            return
-        self._item.addfinalizer(machine.close)
-        self._wrecks.append(machine)
+        else:
+            self._wrecks.append(machine)
+
+    def _end_wrecks(self) -> None:
+        with contextlib.ExitStack() as stack:
+            while self._wrecks:
+                stack.callback(self._wrecks.pop().close)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Know whose machines those are that do not come up."""
+        """Know whose machines those are that do not come up, and end them whatever ends the test."""
         self._item = item
         try:
             return (yield)
         finally:
             self._item = None
-            self._wrecks.clear()
+            self._end_wrecks()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None]:
+        """End the machines that did not come up, after the test's other ones."""
+        try:
+            yield
+        finally:
+            self._end_wrecks()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -150,7 +162,10 @@ class Staying:
                 terminal.line(content)
         terminal.sep(">", "machines that are kept")
         for each in attachable:
-            terminal.line(each.describe())
+            try:
+                terminal.line(each.describe())
+            except (KVMError, OSError) as error:  # the test's own failure comes first
+                terminal.line(f"nobody can attach to VM {each.vm.name!r}: {error}")
 
 
 @contextlib.contextmanager

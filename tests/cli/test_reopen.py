@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from pytest_kvm.machine.preserving import preserve
 REOPEN = [sys.executable, "-m", "pytest_kvm", "reopen"]
 TIMEOUT = 120
 
-Saved = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
-def machines(vm_session_factory: VMFactory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def machines(vm_session_factory: VMFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The artifacts of a test with two machines, one running and one whose guest has panicked."""
     folder = tmp_path_factory.mktemp("results")
     for name in ("running", "panicked"):
@@ -39,7 +37,8 @@ def machines(vm_session_factory: VMFactory, tmp_path_factory: pytest.TempPathFac
                 with pytest.raises(GuestPanic):
                     vm.run("echo c >/proc/sysrq-trigger; sleep 600", timeout=TIMEOUT)
             preserve(vm, folder / name / "state", test="test_it.py::test_it")
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # pytest keeps its folders for a while, and this one is large
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pytest_kvm import VM, Image, VMFactory
+from pytest_kvm import VM, Image, MachineError, VMFactory
+from pytest_kvm.machine import attaching
 from pytest_kvm.machine.attaching import Attachable, program
 from pytest_kvm.machine.planning import with_monitor
 
@@ -71,6 +74,17 @@ def test_no_way(vm: VM) -> None:
 def test_one_that_is_off(vm: VM) -> None:
     vm.kill()
     assert described(vm) == ["VM 'vm' is off"]
+
+
+def test_a_qemu_that_does_not_answer(vm_factory: VMFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attaching, "_PATIENCE", 0.5)
+    vm = vm_factory(image=None)
+    os.kill(vm.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(MachineError, match=r"QEMU does not answer within 0\.5 s"):
+            described(vm)
+    finally:
+        os.kill(vm.pid, signal.SIGCONT)
 
 
 def test_a_password(vm_factory: VMFactory, given: Path) -> None:

@@ -38,8 +38,9 @@ def reopen() -> Iterator[Reopen]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "results" / "state"
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "results" / "state"
+    shutil.rmtree(tmp_path / "results", ignore_errors=True)  # pytest keeps its folders for a while, and it is large
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:
@@ -58,7 +59,7 @@ def test_a_running_machine(vm: VM, folder: Path, reopen: Reopen) -> None:
     vm.run("rm /tmp/note; echo LOST | dd of=/dev/vda conv=fsync; touch /tmp/go")
     assert process.wait(timeout=60) == 0
     vm.close()
-    moved = folder.rename(folder.with_name("elsewhere"))
+    moved = folder.rename(folder.with_name("else, where"))
     before = content(moved)
     for _ in range(2):
         back = reopen(moved)
@@ -101,12 +102,12 @@ def test_a_guest_that_panicked(vm: VM, folder: Path, reopen: Reopen) -> None:
     assert back.run("echo alive").stdout == "alive\n"
 
 
-def test_a_paused_machine_stays_paused(vm: VM, tmp_path: Path, reopen: Reopen) -> None:
+def test_a_paused_machine_stays_paused(vm: VM, folder: Path, reopen: Reopen) -> None:
     vm.pause()
     for name in ("first", "second"):
-        assert preserve(vm, tmp_path / name, test="test_it") == []
+        assert preserve(vm, folder / name, test="test_it") == []
     assert vm.qmp.execute("query-status")["status"] == "paused"
-    back = reopen(tmp_path / "second")
+    back = reopen(folder / "second")
     assert back.qmp.execute("query-status")["status"] == "paused"
     for machine in (vm, back):
         machine.resume()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -47,12 +49,14 @@ def reopened(folder: Path, command: str) -> str:
 
 
 @pytest.fixture
-def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
     """A session with temporary files of its own, so that it shows what is left of them."""
     pytester.makeini("[pytest]\naddopts = -p no:hypothesispytest -p no:cacheprovider --kvm-strict\n")
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
     monkeypatch.setenv("COLUMNS", "250")
-    return pytester
+    yield pytester
+    for name in ("test-results", "moved"):  # pytest keeps its folders for a while, and these are large
+        shutil.rmtree(pytester.path / name, ignore_errors=True)
 
 
 def left(inner: pytest.Pytester) -> list[Path]:
@@ -354,8 +358,14 @@ def test_a_start_that_fails_looks_the_same_to_the_test(inner: pytest.Pytester) -
         import pytest
         from pytest_kvm import BootTimeout, QEMUExited
 
+        @pytest.fixture
+        def late(vm_factory):
+            yield
+            with pytest.raises(BootTimeout):
+                vm_factory("late", autostart=True)
+
         @pytest.mark.vm(image=None, ready="login", timeout=1, autostart=False)
-        def test_it(vm, vm_factory):
+        def test_it(vm, vm_factory, late):
             for _ in range(2):
                 with pytest.raises(BootTimeout):
                     vm.start()
