@@ -180,7 +180,8 @@ def test_an_empty_machine(vm: VM, folder: Path, reopen: Reopen) -> None:
 
 def test_a_shell_that_does_not_answer(vm: VM, folder: Path, reopen: Reopen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preserving, "_GUEST_PATIENCE", 0.5)
-    vm.popen("for p in /proc/[0-9]*; do case $(cat $p/comm) in lane*|control) kill -STOP ${p#/proc/};; esac; done")
+    stop = "for p in /proc/[0-9]*; do case $(cat $p/comm) in lane*|control) kill -STOP ${p#/proc/};; esac; done"
+    assert vm.popen(f"{stop}; echo stopped").stdout.readline() == "stopped\n"
     with pytest.raises(MachineError, match="did not end within 1 s"):
         vm.run("true", timeout=1)
     assert preserve(vm, folder, test="test_it") == []
