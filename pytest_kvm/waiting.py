@@ -7,16 +7,26 @@ import time
 from collections.abc import Callable
 
 
+class Usual(float):
+    """A limit that nobody chose, in seconds: that of a guest on real hardware. An emulated one gets more."""
+
+
 class Deadline:
     """A point in time on the monotonic clock, ``seconds`` after its creation (None: never)."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._end = None if seconds is None else self._began + seconds
 
     def remaining(self) -> float | None:
         """Return the seconds left, never less than 0; None means no limit (as select and Condition take it)."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds since its creation."""
+        return time.monotonic() - self._began
 
     @property
     def expired(self) -> bool:
@@ -43,6 +53,8 @@ class Watch:
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.RLock())
         self._failures: list[Failure] = []
+        # How many times as long as on real hardware things take there.
+        self.pace = 1.0
         # While it is more than 0, the end of what others wait for is what a test wants.
         self.forgiving = 0
 
@@ -82,6 +94,14 @@ class Watch:
     def failures(self) -> int:
         """How many there are, for a wait that knows of them."""
         return len(self._failures)
+
+    def limit(self, seconds: float | None) -> float | None:
+        """Return how long to wait: as somebody says, or for the usual time at the machine's pace."""
+        return float(seconds * self.pace) if isinstance(seconds, Usual) else seconds
+
+    def deadline(self, seconds: float | None) -> Deadline:
+        """Return the deadline of that."""
+        return Deadline(self.limit(seconds))
 
     def check(self, known: int = 0) -> None:
         """Raise the first failure behind those that are ``known``, if there is one."""

@@ -20,9 +20,9 @@ from pytest_kvm.guest.result import (
     shorten,
 )
 from pytest_kvm.journal import Journal
-from pytest_kvm.waiting import Deadline
+from pytest_kvm.waiting import Deadline, Usual, Watch
 
-DEFAULT_TIMEOUT = 60.0
+DEFAULT_TIMEOUT = Usual(60)
 # The status of a command whose answer was lost, where a test expected that.
 LOST = -1
 
@@ -55,9 +55,14 @@ class Runner(ABC):
         """Run a script to its end; ``shown`` is what the user wrote, ``data`` goes to its stdin."""
 
     @property
+    @abstractmethod
+    def _waits_on(self) -> Watch:
+        """What its waits are on."""
+
+    @property
     def expects_loss(self) -> bool:
         """Whether a test expects the guest to go away under its commands."""
-        return False
+        return self._waits_on.forgiving > 0
 
     @property
     @abstractmethod
@@ -104,15 +109,16 @@ class Runner(ABC):
         ``command`` is a script of its own for the guest's ``sh``, as after ``sh -c``; a list is quoted word by word.
         Neither directory, variables nor traps outlive it. What it leaves in the background goes on, even when it holds
         stdout. ``check`` is the status that is expected: True for 0, False for any, a number, or several. ``timeout``
-        is in seconds (None: no limit); on expiry the command's process group is killed. ``input`` goes to stdin,
-        which is empty otherwise. ``env`` adds variables, ``cwd`` is the directory. Output is text, where bytes that
-        are not UTF-8 become ``\\xNN``, unless ``text=False``. Inside ``with vm.expect_panic():`` and its like, the
-        status of a command that loses its answer is -1 with ``check=False``.
+        is in seconds (None: no limit; by default 60, under emulation 120); on expiry the command's process group is
+        killed. ``input`` goes to stdin, which is empty otherwise. ``env`` adds variables, ``cwd`` is the directory.
+        Output is text, where bytes that are not UTF-8 become ``\\xNN``, unless ``text=False``. Inside ``with
+        vm.expect_panic():`` and its like, the status of a command that loses its answer is -1 with ``check=False``.
 
         Raises CommandError for a status that was not expected, CommandTimeout with the output so far, TooMuchOutput for
         more than 256 MiB of stdout or stderr, and another MachineError when the guest or the way to it is lost;
         ValueError for a NUL byte and for a name in ``env`` that no shell can export.
         """
+        timeout = self._waits_on.limit(timeout)
         started = time.monotonic()
         shown = script_of(command)
         script = script_of(command, env=env, cwd=cwd)

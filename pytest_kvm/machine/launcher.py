@@ -48,16 +48,17 @@ _log = logging.getLogger("pytest_kvm")
 class Launcher:
     """Makes machines; one per pytest process, usable from any thread.
 
-    ``timeout`` is the default for becoming ready, in seconds; ``report`` is told about what takes time. ``leave`` is
-    called with each machine that has ended, as long as its logs are there. ``heir`` takes over machines that do not
-    come up, still running, and closes them later (None: they are closed at once).
+    ``timeout`` is what machines may take to become ready, in seconds (None: the usual time, more while they get on);
+    ``report`` is told about what takes time. ``leave`` is called with each machine that has ended, as long as its logs
+    are there. ``heir`` takes over machines that do not come up, still running, and closes them later (None: they are
+    closed at once).
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        timeout: float = 120.0,
+        timeout: float | None = None,
         report: Callable[[str], None] | None = None,
         leave: Callable[[VM], None] | None = None,
         heir: Callable[[Machine], None] | None = None,

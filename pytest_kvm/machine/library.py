@@ -143,11 +143,10 @@ class Library:
             blocked = why_blocked(vm.qmp)
             if blocked:
                 raise Impossible(f"QEMU cannot save it: {blocked}")
-            wait_ready(vm, vm._ready, booting)
-            wait_settled(vm, booting)
-            seconds = vm._patience - (booting.remaining() or 0.0)
+            wait_settled(vm, wait_ready(vm, vm._ready, booting))
+            seconds = booting.elapsed
             _settle(vm)
-            _make_repairable(vm, booting)
+            _make_repairable(vm, Deadline(vm._patience))
             try:
                 with self._store.new(key) as into:
                     self._save(into, vm, ram, seconds)

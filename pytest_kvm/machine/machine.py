@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from pytest_kvm.machine.templates import OpenTemplate
 
 
+# Seconds until a machine must be ready, on real hardware …
+BOOT_TIMEOUT = 60.0
+# … and how many times as long everything may take where it is emulated. Nobody waits as long for a guest that is dead.
+PACE = 2.0
 # Channels that do not belong to the guest's shell.
 _NO_SHELL = ("console", "firmware", "agent")
 
@@ -57,7 +61,7 @@ class Machine:
         image: Image | None,
         folder: RunDir,
         io: IOThread,
-        timeout: float,
+        timeout: float | None,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -65,6 +69,7 @@ class Machine:
         self.accel = plan.accel
         self.user = image.user if image is not None else ""
         self.watch = Watch()
+        self.watch.pace = PACE if plan.accel.startswith("tcg") else 1.0
         self._plan = plan
         self._binary = binary
         self._image = image
@@ -188,7 +193,14 @@ class Machine:
 
     @property
     def _patience(self) -> float:
-        return self.spec.timeout if self.spec.timeout is not None else self._timeout
+        if self.spec.timeout is not None:
+            return self.spec.timeout
+        return self._timeout if self._timeout is not None else BOOT_TIMEOUT * self.watch.pace
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the machine may take longer to come up as long as it gets on: nobody said how long it may."""
+        return self.spec.timeout is None and self._timeout is None
 
     @property
     def _ready(self) -> Ready:

@@ -109,7 +109,7 @@ class Preserved:
             vm.shell.restore(self.lanes)
         if self.status == RUNNING:
             vm.qmp.execute("cont")
-        return Started("reopened", vm._patience - (began.remaining() or 0.0))
+        return Started("reopened", began.elapsed)
 
     def _feed(self, vm: VM, deadline: Deadline) -> None:
         from pytest_kvm.qemu.sockets import connect

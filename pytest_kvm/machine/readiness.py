@@ -13,6 +13,8 @@ from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.result import shorten
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
+from pytest_kvm.machine.progress import Patience
+from pytest_kvm.qemu.qmp import QMP
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
@@ -31,6 +33,21 @@ class Bootable(Protocol):
     accel: str
 
     @property
+    def elastic(self) -> bool:
+        """Whether it may take longer as long as it gets on."""
+        ...
+
+    @property
+    def qmp(self) -> QMP:
+        """The QMP session."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        ...
+
+    @property
     def ssh(self) -> SSH:
         """SSH to the guest."""
         ...
@@ -41,48 +58,50 @@ class Bootable(Protocol):
         ...
 
 
-def wait_ready(machine: Bootable, ready: Ready, deadline: Deadline, *, since: int = 0) -> None:
+def wait_ready(vm: Bootable, ready: Ready, deadline: Deadline, *, since: int = 0) -> Deadline:
     """Wait until the machine is ready; ``since`` is the console output, in bytes, to leave out of account.
 
-    Raises BootTimeout with the console's last lines, or the machine's failure.
+    One that gets on is given more time where nobody said how much it has. Returns the deadline for what is left to do.
+    Raises BootTimeout with what was seen and the console's last lines, or the machine's failure.
     """
-    last_try = None
+    awaited = _wait(vm, ready, deadline, since)
+    if awaited is None:
+        return deadline
+    patience = Patience(vm, deadline.seconds or 0.0)
+    while more := patience.more():
+        again = _wait(vm, ready, Deadline(more), since)
+        if again is None:
+            return Deadline(patience.left)
+    console = vm.serial.tail() if vm.serial is not None else ""
+    raise BootTimeout(
+        f"VM {vm.name!r} did not become ready within {patience.spent:g} s "
+        f"(waiting for {awaited}; accel={vm.accel}). {patience.verdict()} "
+        + (f"Console is at:\n{console}" if console.strip() else "The console shows nothing."),
+        timeout=patience.spent,
+    )
+
+
+def _wait(machine: Bootable, ready: Ready, deadline: Deadline, since: int) -> str | None:
+    """Wait; return what was waited for, and in vain, when the deadline comes."""
+    watch, port, shell = machine.watch, machine.serial, machine.shell
     match ready:
         case "none":
-            return
+            return None
         case "shell":
-            shell = machine.shell
-            if shell is not None and machine.watch.wait_for(lambda: shell.ready, deadline):
-                return
-            awaited = "its shell"
+            there = shell is not None and watch.wait_for(lambda: shell.ready, deadline)
+            return None if there else "its shell"
         case "ssh":
             last_try = machine.ssh.ready(deadline)
-            if last_try is None:
-                return
-            awaited = "SSH"
+            return None if last_try is None else f"SSH, last try: {last_try}"
         case "agent":
-            if machine.agent.wait(deadline):
-                return
-            awaited = "its guest agent"
+            return None if machine.agent.wait(deadline) else "its guest agent"
         case "login":
-            port = machine.serial
-            if machine.watch.wait_for(lambda: port is not None and shows_login_prompt(port.since(since)), deadline):
-                return
-            awaited = "a login prompt on the console"
+            there = watch.wait_for(lambda: port is not None and shows_login_prompt(port.since(since)), deadline)
+            return None if there else "a login prompt on the console"
         case _:
             pattern = ready if isinstance(ready, re.Pattern) else re.compile(ready)
-            if machine.watch.wait_for(_shows(machine, pattern, since), deadline):
-                return
-            awaited = f"{pattern.pattern!r} on the console"
-    timeout = deadline.seconds or 0.0
-    console = machine.serial.tail() if machine.serial is not None else ""
-    raise BootTimeout(
-        f"VM {machine.name!r} did not become ready within {timeout:g} s "
-        f"(waiting for {awaited}; accel={machine.accel}). "
-        + (f"Last try: {last_try}. " if last_try is not None else "")
-        + (f"Console is at:\n{console}" if console.strip() else "The console shows nothing."),
-        timeout=timeout,
-    )
+            there = watch.wait_for(_shows(machine, pattern, since), deadline)
+            return None if there else f"{pattern.pattern!r} on the console"
 
 
 def wait_settled(vm: VM, deadline: Deadline) -> None:

@@ -71,9 +71,8 @@ def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
     position = vm.serial.received if vm.serial is not None else 0
     vm._launch(began)
     if wait:
-        wait_ready(vm, vm._ready, began, since=position)
-        wait_settled(vm, began)
-    return Started("boot", vm._patience - (began.remaining() or 0.0), reason)
+        wait_settled(vm, wait_ready(vm, vm._ready, began, since=position))
+    return Started("boot", began.elapsed, reason)
 
 
 def clone(
@@ -105,7 +104,7 @@ def clone(
     going.result(began.remaining())
     if later:
         _plug(vm, later, began)
-    return Started("clone", vm._patience - (began.remaining() or 0.0))
+    return Started("clone", began.elapsed)
 
 
 def _incoming(

@@ -28,11 +28,14 @@ from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import Plan
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
-from pytest_kvm.waiting import Deadline
+from pytest_kvm.waiting import Deadline, Usual, Watch
 
 if TYPE_CHECKING:
     from pytest_kvm.guest.console.console import Console
     from pytest_kvm.guest.shell.popen import GuestProcess
+
+
+_SHUTDOWN = Usual(60)
 
 
 class VM(Machine, Expecting, Runner):
@@ -51,7 +54,7 @@ class VM(Machine, Expecting, Runner):
         image: Image | None,
         folder: RunDir,
         io: IOThread,
-        timeout: float,
+        timeout: float | None,
         origin: Origin,
     ) -> None:
         super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
@@ -112,9 +115,8 @@ class VM(Machine, Expecting, Runner):
     # Commands
 
     @property
-    def expects_loss(self) -> bool:
-        """Whether a test expects the guest to go away under its commands."""
-        return self.watch.forgiving > 0
+    def _waits_on(self) -> Watch:
+        return self.watch
 
     @property
     def via(self) -> str:
@@ -241,7 +243,7 @@ class VM(Machine, Expecting, Runner):
                 raise
             self.origin = None
 
-    def shutdown(self, *, timeout: float = 60.0) -> None:
+    def shutdown(self, *, timeout: float = _SHUTDOWN) -> None:
         """Ask the guest to power off, and wait until it has; does nothing when the machine is off.
 
         The guest is asked through its shell, or with the ACPI power button. ``timeout`` is in seconds. Raises
@@ -257,7 +259,7 @@ class VM(Machine, Expecting, Runner):
                 self.qmp.execute("system_powerdown")
             self.wait_for_shutdown(timeout=timeout)
 
-    def wait_for_shutdown(self, *, timeout: float = 60.0) -> None:
+    def wait_for_shutdown(self, *, timeout: float = _SHUTDOWN) -> None:
         """Wait until the guest has powered off by itself; ``timeout`` is in seconds.
 
         Who waits for it wants it: it is no verdict then, also if it has come already. Raises WaitTimeout, GuestPanic
@@ -268,6 +270,7 @@ class VM(Machine, Expecting, Runner):
             return
         self._asked_off = False  # until it is known to have gone well
         self.watcher.accept_shutdown()
+        timeout = self.watch.limit(timeout) or 0.0
         if not self.watch.wait_for(lambda: not run.process.running, Deadline(timeout)):
             self.watcher.shutdown_asked = False
             raise WaitTimeout(
@@ -323,8 +326,7 @@ class VM(Machine, Expecting, Runner):
         if not self.qmp.execute("query-status")["running"]:
             self.qmp.execute("cont")  # it was paused, or had panicked
         if wait:
-            wait_ready(self, self._ready, deadline, since=position)
-            wait_settled(self, deadline)
+            wait_settled(self, wait_ready(self, self._ready, deadline, since=position))
 
     def pause(self) -> None:
         """Stop the virtual CPUs."""

@@ -16,15 +16,14 @@ from pytest_kvm.errors import SpecError
 if TYPE_CHECKING:
     from pytest_kvm.spec.vm import VMSpec
 
-DEFAULT_TIMEOUT = 120.0
-
 Value = TypeVar("Value")
 
 HELP = {
     "accel": "accelerator: auto (the default), kvm, tcg, or QEMU's text such as tcg,thread=single",
     "image": "default image: a name of the catalogue (default: tiny) or a path",
     "qemu": "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm)",
-    "timeout": f"seconds until a machine must be ready (default: {DEFAULT_TIMEOUT:g})",
+    "timeout": "seconds until a machine must be ready (default: 60, under emulation 120, and up to four times as long "
+    "while it gets on)",
     "start": "how machines begin: auto (the default: as clones of a booted one where that is possible), boot, clone, "
     "or both, one after the other",
     "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
@@ -66,7 +65,7 @@ class Options:
     accel: str = "auto"
     image: str | os.PathLike[str] = "tiny"
     qemu: str | None = None
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float | None = None
     start: str = "auto"
     template_limit: int | None = None
     memory_budget: int | None = None
@@ -111,7 +110,7 @@ def read_options(config: pytest.Config) -> Options:
             accel=_read(config, "accel", _accel) or "auto",
             image=_read(config, "image", _image) or "tiny",
             qemu=_read(config, "qemu", _qemu),
-            timeout=_read(config, "timeout", _timeout) or DEFAULT_TIMEOUT,
+            timeout=_read(config, "timeout", _timeout),
             start=_read(config, "start", _start) or "auto",
             template_limit=_read(config, "template-limit", _size),
             memory_budget=_read(config, "memory-budget", _budget),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kvm.errors import QEMUExited, QMPError, WaitTimeout
 from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.waiting import Deadline, Watch
+from pytest_kvm.waiting import Deadline, Usual, Watch
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 # Some events a guest can make QEMU send as often as it likes (ACPI_DEVICE_OST, RESET).
 EVENT_LIMIT = 20_000
+USUAL_TIMEOUT = Usual(30)
 _SHOWN = 30
 
 
@@ -177,7 +178,7 @@ class QMP:
 
     @contextlib.contextmanager
     def expect_event(
-        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
+        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = USUAL_TIMEOUT
     ) -> Iterator[Expected]:
         """Wait, at the end of the block, for an event that came since its beginning.
 
@@ -191,7 +192,7 @@ class QMP:
         expected.event = self._wait(expected, start, timeout)
 
     def wait_event(
-        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = 30.0
+        self, name: str, match: Mapping[str, object] | None = None, *, timeout: float | None = USUAL_TIMEOUT
     ) -> Event:
         """Wait for the next event from now on and return it; otherwise as ``expect_event``."""
         return self._wait(Expected(name, match or {}), self._now(), timeout)
@@ -202,6 +203,7 @@ class QMP:
             return self._forgotten + len(self._events), self._watch.failures
 
     def _wait(self, expected: Expected, since: tuple[int, int], timeout: float | None) -> Event:
+        timeout = self._watch.limit(timeout)
         found: list[Event] = []
         start, known = since
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.errors import BootTimeout
+from pytest_kvm.errors import BootTimeout, QEMUExited
 from pytest_kvm.guest.agent.agent import Agent
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.machine.readiness import wait_ready
+from pytest_kvm.qemu.qmp import QMP
 from pytest_kvm.waiting import Deadline, Watch
 from tests.guest.console.terminals import KERNEL, SYSTEMD, line
 
@@ -24,6 +25,15 @@ class Machine:
     name: str = "vm"
     accel: str = "tcg"
     shell: Shell | None = None
+    elastic: bool = False
+
+    @property
+    def qmp(self) -> QMP:
+        raise QEMUExited("it is off")
+
+    @property
+    def pid(self) -> int:
+        raise NotImplementedError
 
     @property
     def ssh(self) -> SSH:

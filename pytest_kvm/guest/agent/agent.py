@@ -18,14 +18,14 @@ from pytest_kvm.guest.runner import DEFAULT_TIMEOUT, Ended, Runner
 from pytest_kvm.qemu.cmdline import AGENT_PORT
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.qmp import Event
-from pytest_kvm.waiting import Deadline, Watch
+from pytest_kvm.waiting import Deadline, Usual, Watch
 
 if TYPE_CHECKING:
     import socket
 
 T = TypeVar("T")
 
-PING_TIMEOUT = 10.0
+PING_TIMEOUT = Usual(10)
 # There is no event for the end of a command: the agent has to be asked again and again. Short commands are not kept
 # waiting, and long ones are not disturbed much.
 _FIRST_PAUSE = 0.005
@@ -101,7 +101,7 @@ class Agent(Runner):
 
     def ping(self, *, timeout: float | None = PING_TIMEOUT) -> None:
         """Return when the agent answers."""
-        self._ask("guest-ping", None, Deadline(timeout))
+        self._ask("guest-ping", None, self._watch.deadline(timeout))
 
     def execute(
         self, name: str, arguments: Mapping[str, object] | None = None, *, timeout: float | None = DEFAULT_TIMEOUT
@@ -110,11 +110,11 @@ class Agent(Runner):
 
         Those that never return anything, such as ``guest-shutdown``, return ``{}`` once they were not refused.
         """
-        return self._ask(name, arguments, Deadline(timeout))
+        return self._ask(name, arguments, self._watch.deadline(timeout))
 
     def commands(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> frozenset[str]:
         """Return the names of the commands that the agent has and may run."""
-        return self._read(answers.names, "guest-info", None, Deadline(timeout))
+        return self._read(answers.names, "guest-info", None, self._watch.deadline(timeout))
 
     def _read(
         self,
@@ -176,9 +176,8 @@ class Agent(Runner):
     # Commands of the guest
 
     @property
-    def expects_loss(self) -> bool:
-        """Whether a test expects the guest to go away under its commands."""
-        return self._watch.forgiving > 0
+    def _waits_on(self) -> Watch:
+        return self._watch
 
     @property
     def via(self) -> str:
@@ -237,7 +236,7 @@ class Agent(Runner):
 
     def read_file(self, path: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> bytes:
         """Return what is in a file of the guest, of 256 MiB at most."""
-        deadline = Deadline(timeout)
+        deadline = self._watch.deadline(timeout)
         content = bytearray()
         with self._opened(path, "r", deadline) as (handle, life):
             ended = False
@@ -261,7 +260,7 @@ class Agent(Runner):
 
         ``mode`` are its permissions (None: an existing file keeps its own, a new one gets 0666 from the agent).
         """
-        deadline = Deadline(timeout)
+        deadline = self._watch.deadline(timeout)
         with self._opened(path, "w", deadline) as (handle, life):
             if mode is not None:  # before anything is in it
                 self.run(["chmod", f"{mode:o}", "--", path], timeout=deadline.remaining())
@@ -293,11 +292,11 @@ class Agent(Runner):
 
         Until they are thawed the agent refuses every command that could write.
         """
-        return self._read(answers.whole, "guest-fsfreeze-freeze", None, Deadline(timeout))
+        return self._read(answers.whole, "guest-fsfreeze-freeze", None, self._watch.deadline(timeout))
 
     def thaw(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> int:
         """Let file systems write again; return how many did."""
-        return self._read(answers.whole, "guest-fsfreeze-thaw", None, Deadline(timeout))
+        return self._read(answers.whole, "guest-fsfreeze-thaw", None, self._watch.deadline(timeout))
 
     @contextlib.contextmanager
     def frozen(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> Iterator[int]:
@@ -315,9 +314,9 @@ class Agent(Runner):
 
     def time(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> float:
         """Return the guest's time, in seconds since 1970."""
-        return self._read(answers.seconds, "guest-get-time", None, Deadline(timeout))
+        return self._read(answers.seconds, "guest-get-time", None, self._watch.deadline(timeout))
 
     def set_time(self, seconds: float | None = None, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Set the guest's time, and its hardware clock, in seconds since 1970 (None: to the host's)."""
         nanoseconds = time.time_ns() if seconds is None else round(seconds * 1e9)
-        self._ask("guest-set-time", {"time": nanoseconds}, Deadline(timeout))
+        self._ask("guest-set-time", {"time": nanoseconds}, self._watch.deadline(timeout))

@@ -20,10 +20,12 @@ from pytest_kvm.guest.record import recorded
 from pytest_kvm.guest.result import Check, Command, CompletedCommand, check_status, script_of
 from pytest_kvm.journal import Journal
 from pytest_kvm.spec.image import Image
-from pytest_kvm.waiting import Deadline
+from pytest_kvm.waiting import Deadline, Usual
 
 # Serial lines are programmed, not typed: what pexpect does between a child's echo and our typing is not needed.
 _READ_SIZE = 1 << 16
+_EXPECT = Usual(30)
+_TIMEOUT = Usual(60)
 # The guest takes that bit by bit; in a moment, unless it does not read.
 _WRITE_SIZE = 1 << 16
 # Characters that are kept for ``expect`` and ``before``: at least half of that.
@@ -39,7 +41,9 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
     """
 
     def __init__(self, *, name: str, port: SerialPort, image: Image | None, journal: Journal | None = None) -> None:
-        super().__init__(timeout=30, maxread=_READ_SIZE, encoding="utf-8", codec_errors="backslashreplace")
+        super().__init__(
+            timeout=port.limit(_EXPECT), maxread=_READ_SIZE, encoding="utf-8", codec_errors="backslashreplace"
+        )
         self.name = f"<console of VM {name!r}>"
         self.delayafterread = None
         self.linesep = "\r"
@@ -176,7 +180,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
             timeout=limit or 0.0,
         )
 
-    def login(self, user: str | None = None, password: str | None = None, *, timeout: float = 60.0) -> None:
+    def login(self, user: str | None = None, password: str | None = None, *, timeout: float = _TIMEOUT) -> None:
         """Come to the prompt of a shell that answers, logging in where one has to; the console may be anywhere.
 
         ``user`` and ``password`` default to the image's. A shell that is there already is taken as it is, unless
@@ -184,10 +188,11 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         refuses (three times, as typing can go wrong) or wants the password changed, ConsoleTimeout when there is no
         shell in ``timeout`` seconds.
         """
+        timeout = self._port.limit(timeout) or 0.0
         who = account(user, password, self._image)
         Login(self, who, vm=self._vm, prompt=self._prompt, timeout=timeout).perform(self._port.shown())
 
-    def run(self, command: Command, *, timeout: float = 60.0, check: Check = False) -> CompletedCommand[str]:
+    def run(self, command: Command, *, timeout: float = _TIMEOUT, check: Check = False) -> CompletedCommand[str]:
         """Run a command in the POSIX shell at whose prompt the console is, and return its status and output.
 
         What it changes in the shell (directory, variables) stays, as if it were typed; with ``exit``, ``return`` or
@@ -195,6 +200,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         in ``stdout``, with whatever the kernel prints meanwhile; vm.run is free of that. Raises ConsoleTimeout after a
         Ctrl-C, ShellLost when the console is not in a shell, CommandError for a status that ``check`` does not expect.
         """
+        timeout = self._port.limit(timeout) or 0.0
         started = time.monotonic()
         script = script_of(command)
         typed = TypedCommand(self, script, vm=self._vm, prompt=self._prompt, timeout=timeout)

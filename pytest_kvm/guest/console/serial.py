@@ -109,6 +109,10 @@ class SerialPort:
                 follower(data)
             self._watch.notify()
 
+    def limit(self, seconds: float | None) -> float | None:
+        """Return how long to wait for this guest, when somebody says so, or nobody does (waiting.Usual)."""
+        return self._watch.limit(seconds)
+
     def drain(self) -> None:
         """Take, in the I/O thread, what is waiting to be received: the news that follows shall not overtake it."""
         while self._connection is not None:

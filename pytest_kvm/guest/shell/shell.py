@@ -277,9 +277,8 @@ class Shell(Runner):
         return self._watch.wait_for(lambda: job.ended or (or_full and bool(job.full)), deadline)
 
     @property
-    def expects_loss(self) -> bool:
-        """Whether a test expects the guest to go away under its commands."""
-        return self._watch.forgiving > 0
+    def _waits_on(self) -> Watch:
+        return self._watch
 
     @property
     def via(self) -> str:

@@ -14,7 +14,7 @@ from pytest_kvm.errors import SSHError
 from pytest_kvm.guest.result import decoded, shorten
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.spec.image import Image
-from pytest_kvm.waiting import Deadline, Watch
+from pytest_kvm.waiting import Deadline, Usual, Watch
 
 if TYPE_CHECKING:
     import paramiko
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pytest_kvm.guest.ssh.transport import GuestTransport
 
 PORT = 22
-CONNECT_TIMEOUT = 30.0
-TRANSFER_TIMEOUT = 300.0
+CONNECT_TIMEOUT = Usual(30)
+TRANSFER_TIMEOUT = Usual(300)
 _RETRY = 1.0
 # QEMU's end breaks the connection a moment before it is known, and tells more.
 _NEWS_PATIENCE = 0.5
@@ -54,14 +54,14 @@ class SSH(Runner):
     @property
     def client(self) -> paramiko.SSHClient:
         """The connected client; connects first, and again after a connection was lost. Raises SSHError."""
-        return self._connected(Deadline(CONNECT_TIMEOUT))
+        return self._connected(self._watch.deadline(CONNECT_TIMEOUT))
 
     def connect(self, *, timeout: float | None = CONNECT_TIMEOUT) -> paramiko.SSHClient:
         """Return a new connection of its own; ``timeout`` in seconds is for all tries.
 
         Raises SSHError. A login that is refused is tried twice.
         """
-        return self._connector.connect(Deadline(timeout), patient=False)
+        return self._connector.connect(self._watch.deadline(timeout), patient=False)
 
     @property
     def _connector(self) -> Connector:
@@ -146,9 +146,8 @@ class SSH(Runner):
     # Commands
 
     @property
-    def expects_loss(self) -> bool:
-        """Whether a test expects the guest to go away under its commands."""
-        return self._watch.forgiving > 0
+    def _waits_on(self) -> Watch:
+        return self._watch
 
     @property
     def via(self) -> str:
@@ -187,7 +186,7 @@ class SSH(Runner):
         started = time.monotonic()
         again = True
         while True:
-            client = self._connected(deadline.sooner(CONNECT_TIMEOUT))
+            client = self._connected(deadline.sooner(self._watch.limit(CONNECT_TIMEOUT)))
             transport = cast("GuestTransport | None", client.get_transport())
             if transport is None:
                 raise SSHError(f"VM {self.name!r}: the SSH connection was closed before {what}")
@@ -234,7 +233,7 @@ class SSH(Runner):
         """
         from pytest_kvm.guest.ssh.put import put
 
-        return put(self, local, os.fspath(remote), mode=mode, timeout=timeout)
+        return put(self, local, os.fspath(remote), mode=mode, timeout=self._watch.limit(timeout))
 
     def get(
         self,
@@ -252,7 +251,7 @@ class SSH(Runner):
         """
         from pytest_kvm.guest.ssh.get import get
 
-        return get(self, os.fspath(remote), local, mode=mode, timeout=timeout)
+        return get(self, os.fspath(remote), local, mode=mode, timeout=self._watch.limit(timeout))
 
 
 def _over(client: paramiko.SSHClient) -> bool:

@@ -12,13 +12,13 @@ from pytest_kvm.errors import AgentError, MachineError, NotSeen, QEMUExited, She
 from pytest_kvm.machine.verdicts.finding import Finding
 from pytest_kvm.machine.verdicts.journal import Expectation
 from pytest_kvm.machine.verdicts.settling import settle
-from pytest_kvm.waiting import Deadline
+from pytest_kvm.waiting import Deadline, Usual
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
 Pattern = str | re.Pattern[str]
-_TIMEOUT = 30.0
+_TIMEOUT = Usual(30)
 _PANICS = ("panic", "firmware", "emergency shell")
 # How those who were using the machine learn that it has gone.
 _GONE = (Verdict, QEMUExited, ShellLost, SSHError, AgentError)
@@ -27,10 +27,11 @@ _GONE = (Verdict, QEMUExited, ShellLost, SSHError, AgentError)
 class Expecting:
     """The part of a machine that is told what will go wrong.
 
-    Each block waits at its end, ``timeout`` seconds at most (default: 30), for what was announced, and raises NotSeen
-    when it does not come. Inside, a command that loses its answer because the machine goes away raises nothing with
-    ``check=False`` (its ``returncode`` is -1 then); any other error that says that it went away ends the block as if
-    it were complete. What the block yields has the ``findings``, each with its ``kind``, ``title`` and ``text``.
+    Each block waits at its end, ``timeout`` seconds at most (default: 30, under emulation 60), for what was announced,
+    and raises NotSeen when it does not come. Inside, a command that loses its answer because the machine goes away
+    raises nothing with ``check=False`` (its ``returncode`` is -1 then); any other error that says that it went away
+    ends the block as if it were complete. What the block yields has the ``findings``, each with its ``kind``, ``title``
+    and ``text``.
     """
 
     def expect_splat(
@@ -97,6 +98,7 @@ class Expecting:
 def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Expectation]:
     journal = vm.watcher.journal
     before = journal.findings
+    timeout = vm.watch.limit(timeout) or 0.0
     journal.open(expectation)
     try:
         try:
