@@ -112,6 +112,7 @@ class Artifacts:
         """Begin, also when the test is run once more."""
         self._end()
         self._item = item
+        item.user_properties[:] = [each for each in item.user_properties if each[0] not in (PROPERTY, TROUBLE)]
         self._before = {vm: vm.activity for vm in self._sessions()}
         if item.get_closest_marker(MARKER) is not None:
             self._clear(item)

@@ -61,6 +61,15 @@ def commands(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "commands.jsonl").read_text().splitlines()]
 
 
+def properties(pytester: pytest.Pytester) -> dict[str | None, str | None]:
+    """Return the folders that are named in JUnit's XML, by the test."""
+    found = {}
+    for case in ET.parse(pytester.path / "report.xml").getroot().findall(".//testcase"):
+        for each in case.findall("properties/property[@name='kvm_artifacts']"):
+            found[case.get("name")] = each.get("value")
+    return found
+
+
 def test_nothing_of_a_test_that_passes(pytester: pytest.Pytester, run: Run) -> None:
     test = f"{EMPTY}\nimport os\ndef test_it(vm): assert not os.path.exists('fail')\n"
     run(test).assert_outcomes(passed=1)
@@ -219,14 +228,10 @@ def test_good(vm): ...
     result.assert_outcomes(failed=5, passed=1)
     assert len(results(pytester)) == 5
     assert len({path.name.lower() for path in (pytester.path / "test-results").iterdir()}) == 5
-    cases = ET.parse(pytester.path / "report.xml").getroot().findall(".//testcase")
-    told = {}
-    for case in cases:
-        properties = {each.get("name"): each.get("value") for each in case.findall("properties/property")}
-        told[case.get("name")] = properties.get("kvm_artifacts")
-    assert told.pop("test_good") is None
+    told = properties(pytester)
     assert {str(path) for path in (pytester.path / "test-results").iterdir()} == set(told.values())
     assert len(told) == 5
+    assert "test_good" not in told
     lines = [line for line in result.outlines if line.startswith("everything: ")]
     assert {pytester.path / line.removeprefix("everything: ") for line in lines} == {
         path / "vm" for path in (pytester.path / "test-results").iterdir()
@@ -337,18 +342,22 @@ def pytest_runtest_protocol(item, nextitem):
 
 def test_a_test_that_runs_again(pytester: pytest.Pytester, run: Run) -> None:
     pytester.makeconftest(AGAIN)
-    result = run(f"""{EMPTY}
+    result = run(
+        f"""{EMPTY}
 @pytest.mark.vm("first")
 def test_good_at_last(vms, request):
     assert request.node.attempt == 1
 def test_bad_at_last(vm_factory, request):
     vm_factory(("first", "second")[request.node.attempt])
     assert 0
-""")
+""",
+        "--junit-xml=report.xml",
+    )
     result.assert_outcomes(passed=1, failed=1)
     assert {test: list(machines) for test, machines in results(pytester).items()} == {
         "test_it.py::test_bad_at_last": ["second"]
     }
+    assert list(properties(pytester)) == ["test_bad_at_last"]
 
 
 def test_trouble_is_told_and_hides_nothing(pytester: pytest.Pytester, run: Run) -> None:
