@@ -81,9 +81,10 @@ def test_saving(inner: pytest.Pytester, where: tuple[str, ...]) -> None:
     assert reopened(moved, "cat /tmp/marker") == "MARK\n"
 
 
-def test_saving_a_machine_that_does_not_boot(inner: pytest.Pytester) -> None:
+@pytest.mark.parametrize("start", ["boot", "clone"])  # the machine itself, or what becomes its template
+def test_saving_a_machine_that_does_not_boot(inner: pytest.Pytester, start: str) -> None:
     inner.makepyfile(test_it=BOOTING)
-    result = inner.runpytest_subprocess("--kvm-save-state")
+    result = inner.runpytest_subprocess("--kvm-save-state", f"--kvm-start={start}")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["E*BootTimeout: VM 'vm' did not become ready*", "VM 'vm' was saved: * reopen */vm"])
     assert left(inner) == []
