@@ -56,15 +56,39 @@ def check_use(item: pytest.Item) -> None:
 
 
 def _hide_our_frames(error: BaseException) -> None:
-    """Cut the traceback behind the user's last frame: where the user called us, not where we noticed."""
+    """Cut the traceback behind the user's last frame: where the user called us, not where we noticed.
+
+    What it was raised from inside of ours is in its text.
+    """
+    last = _users_last(error)
+    if last is not None:
+        last.tb_next = None
+    behind = list(_behind(error))
+    users = next((each for each in behind if _users_last(each) is not None), None)
+    if behind and users is not behind[0]:
+        error.__cause__, error.__context__ = None, users
+        error.__suppress_context__ = users is None
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error was raised from, and that in turn."""
+    seen = {id(error)}
+    inner = error.__cause__ or error.__context__
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        yield inner
+        inner = inner.__cause__ or inner.__context__
+
+
+def _users_last(error: BaseException) -> TracebackType | None:
+    """Return the entry of the user's last frame in a traceback, None if there is none."""
     last: TracebackType | None = None
     entry = error.__traceback__
     while entry is not None:
         if not _is_machinery(entry.tb_frame.f_code.co_filename):
             last = entry
         entry = entry.tb_next
-    if last is not None:
-        last.tb_next = None
+    return last
 
 
 def _is_machinery(file: str) -> bool:

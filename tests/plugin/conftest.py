@@ -72,7 +72,10 @@ class Launcher:
         return StandIn(spec)
 
     def wait(self, spec):
-        raise BootTimeout(f"VM '{spec.name}' did not become ready within 1 s", timeout=1)
+        try:
+            raise TimeoutError("deep inside")
+        except TimeoutError as error:
+            raise BootTimeout(f"VM '{spec.name}' did not become ready within 1 s", timeout=1) from error
 
     def close(self):
         note("closed launcher")

@@ -128,6 +128,19 @@ def test_call(vm_factory):
     result.assert_outcomes(failed=1, errors=1)
     result.stdout.fnmatch_lines([">*vm_factory(image=?stuck?)", "E*BootTimeout: VM 'vm' did not become ready *"])
     result.stdout.no_fnmatch_line("*pytest_kvm/*")
+    result.stdout.no_fnmatch_line("*deep inside*")
+    pytester.runpytest("--full-trace").stdout.fnmatch_lines(["E*TimeoutError: deep inside"])
+
+
+def test_what_the_users_error_comes_from_is_shown(scene: Scene) -> None:
+    pytester = scene("""
+def test_call(vm_factory):
+    try:
+        raise ValueError("mine")
+    except ValueError:
+        vm_factory(image="stuck")
+""")
+    pytester.runpytest().stdout.fnmatch_lines(["E*ValueError: mine", "E*BootTimeout: VM 'vm' did not become ready *"])
 
 
 SHARED = """
