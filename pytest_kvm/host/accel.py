@@ -6,6 +6,7 @@ So a firmware of 64 KiB of ours counts in a loop and reports through isa-debug-e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -85,7 +86,8 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
     boot = boot_id()
     entries = {key: value for key, value in found.items() if key.startswith(boot)} if isinstance(found, dict) else {}
     entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
-    write_atomically(path, json.dumps(entries).encode())
+    with contextlib.suppress(OSError):  # probing again next time is all that follows
+        write_atomically(path, json.dumps(entries).encode())
     return verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -113,4 +114,6 @@ def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
     try:
         qemu_img(binary, "create", "-q", *arguments)
     except QemuImgError as error:
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise SpecError(f"{planned.drive!r}: {error}", keyword="drives", value=planned.drive) from error

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.console.screen import shows_login_prompt
+from pytest_kvm.host.cache import CACHE_VARIABLE
 from pytest_kvm.host.memory import available
+from pytest_kvm.host.room import FULL
 from pytest_kvm.images.progress import Report, say_nothing
 from pytest_kvm.machine.evidence import take_screen
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
@@ -156,7 +158,8 @@ class Library:
                 raise Impossible(str(error)) from error
             except OSError as error:
                 place = self._store.directory
-                raise Impossible(f"its template could not be written to {place}: {error.strerror}") from error
+                help_ = f" ({CACHE_VARIABLE} names another place)" if error.errno in FULL else ""
+                raise Impossible(f"its template could not be written to {place}: {error.strerror}{help_}") from error
 
     def _save(self, into: Path, vm: VM, ram: RamFile, seconds: float) -> None:
         deadline = Deadline(vm._patience)

@@ -18,7 +18,7 @@ from pytest_kvm.machine.disks import EMPTY
 from pytest_kvm.machine.state import DEVICES, LOG, RAM, TRANSCRIPT, Guest, write
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.migration import save
+from pytest_kvm.qemu.migration import NotSaved, save
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, DriveFile, PlannedDrive
 from pytest_kvm.qemu.qmp import QMP
 from pytest_kvm.qemu.ram import RamFile
@@ -41,6 +41,10 @@ def save_devices(qmp: QMP, io: IOThread, *, folder: Path, into: Path, deadline: 
             try:
                 save(qmp, listener.path, deadline, without_ram=True)
                 received.result(deadline.remaining())
+            except NotSaved:
+                if received.done():
+                    received.result()  # why the connection broke: there was no room
+                raise
             finally:
                 received.cancel()
                 concurrent.futures.wait([received])  # it writes to the file

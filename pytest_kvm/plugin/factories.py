@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from pytest_kvm.errors import MachineError, SpecError
+from pytest_kvm.host.room import needing_room
 from pytest_kvm.machine.verdicts.settling import settle
 from pytest_kvm.plugin.verdicts import Allowances, add_notes, untold
 from pytest_kvm.spec.fields import VMFields
@@ -99,7 +100,8 @@ class Pool:
         if self._start is not None and spec.start == "auto" and snapshot is None:
             spec = spec.replace(start=self._start)
         try:
-            vm = self._launcher().create(spec, snapshot, holder=self._holder(), share=share)
+            with needing_room(f"VM {spec.name!r} cannot be made"):
+                vm = self._launcher().create(spec, snapshot, holder=self._holder(), share=share)
         except BaseException:
             with self._lock:
                 self._names.discard(spec.name)

@@ -160,7 +160,8 @@ def no_room(*_: object) -> None:
 def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(saving, step, lambda *_, **__: no_room())
-        reason = f"its template could not be written to {bench.store.directory}: No space left on device"
+        place = f"{bench.store.directory}: No space left on device (PYTEST_KVM_CACHE names another place)"
+        reason = f"its template could not be written to {place}"
         assert bench.works() == ("boot", reason)
         assert bench.works() == ("boot", reason)  # without trying again
     assert [path.name for path in bench.store.directory.iterdir() if not path.name.startswith(".")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ from pytest_kvm.errors import ImageUnavailable
 from pytest_kvm.images.builtin.distribution import Distribution
 from pytest_kvm.images.builtin.packages import Package, PackageIndex
 from pytest_kvm.images.progress import Report, download_bar, say_nothing
-from pytest_kvm.qemu.process import dying_with_parent
+from pytest_kvm.qemu.process import describe_end, dying_with_parent
 
+_LITTLE = 1 << 20  # bytes
 # Read with -c, after the host's own configuration: its proxies, credentials and time limits stay in force,
 # and "#clear" undoes what would act outside our directories (hooks) or depends on the host's suite.
 _CONFIGURATION = """\
@@ -67,7 +69,7 @@ class AptSource:
         self._report = report
 
     def index(self, suite: str) -> PackageIndex:
-        """Fetch and return a suite's index. Raises ImageUnavailable."""
+        """Fetch and return a suite's index. Raises ImageUnavailable, and OSError if the disk is full."""
         self._report(f"fetching the package index of {self._distribution.origin} {suite}")
         configuration = self._prepare(suite)
         self._apt(["update", "-c", str(configuration)], f"fetch the package index of {suite}")
@@ -82,7 +84,10 @@ class AptSource:
         return PackageIndex(texts)
 
     def fetch(self, suite: str, packages: Sequence[Package], into: Path) -> None:
-        """Download packages to files of any name in the directory ``into``. Raises ImageUnavailable."""
+        """Download packages to files of any name in the directory ``into``.
+
+        Raises ImageUnavailable, and OSError if the disk is full.
+        """
         configuration = self._prepare(suite)
         if not any((self._directory / suite / "lists").glob("*Packages*")):
             self._apt(["update", "-c", str(configuration)], f"fetch the package index of {suite}")
@@ -102,7 +107,8 @@ class AptSource:
             words.seek(0)
             if process.returncode != 0:
                 names = ", ".join(package.name for package in packages)
-                raise _failed(f"download {names} from {suite}", words.read().decode(errors="replace"))
+                said = words.read().decode(errors="replace")
+                raise self._failed(f"download {names} from {suite}", said, process.returncode)
 
     def _prepare(self, suite: str) -> Path:
         """Write apt's configuration for a suite and return its path."""
@@ -151,7 +157,7 @@ class AptSource:
             words.seek(0)
             said = words.read().decode(errors="replace")
         if process.returncode != 0:
-            raise _failed(purpose, said)
+            raise self._failed(purpose, said, process.returncode)
         return bytes(output).decode()
 
     def _start(
@@ -166,6 +172,19 @@ class AptSource:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+        )
+
+    def _failed(self, purpose: str, said: str, returncode: int) -> Exception:
+        full = os.strerror(errno.ENOSPC)
+        # It maps its files: without room for them it may be killed (SIGBUS) before it says so.
+        if full in said or shutil.disk_usage(self._directory.parent).free < _LITTLE:
+            shutil.rmtree(self._directory, ignore_errors=True)  # it can be fetched again, and others need the room
+            return OSError(errno.ENOSPC, full, str(self._directory))
+        errors = [line.removeprefix("E: ") for line in said.splitlines() if line.startswith("E: ")]
+        reason = "; ".join(errors) or said.strip() or f"it {describe_end(returncode)}"
+        return ImageUnavailable(
+            f"apt cannot {purpose}: {reason}",
+            hint="check the network and this host's apt configuration, or name an archive with --kvm-archive=URL",
         )
 
 
@@ -192,12 +211,3 @@ def _wait(process: subprocess.Popen[bytes], *, seconds: float) -> None:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return
-
-
-def _failed(purpose: str, said: str) -> ImageUnavailable:
-    errors = [line.removeprefix("E: ") for line in said.splitlines() if line.startswith("E: ")]
-    reason = "; ".join(errors) or said.strip() or "it did not say why"
-    return ImageUnavailable(
-        f"apt cannot {purpose}: {reason}",
-        hint="check the network and this host's apt configuration, or name an archive with --kvm-archive=URL",
-    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
 from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.host.room import FULL
 from pytest_kvm.images.builtin.packages import Package
 from pytest_kvm.images.builtin.pool import Pool
 from pytest_kvm.images.builtin.recipe import Recipe, recipe_for
@@ -44,7 +44,7 @@ def tiny_image(
             return found
         return _build_alone(cache, recipe, offline=offline, refresh=refresh, report=report or say_nothing)
     except OSError as error:
-        reason = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error)
+        reason = error.strerror if error.errno in FULL else str(error)
         raise ImageUnavailable(
             f"the built-in guest {recipe.name} cannot be made in {cache}: {reason}",
             hint="set PYTEST_KVM_CACHE to a directory that you may write, with 700 MB free",

@@ -203,7 +203,7 @@ def test_full_disk_and_killed_build(
 
     with monkeypatch.context() as patch:
         patch.setattr(build, "assemble", full)
-        with pytest.raises(ImageUnavailable, match=r"cannot be made in .*: the disk is full"):
+        with pytest.raises(ImageUnavailable, match=r"cannot be made in .*: No space left on device"):
             tiny_image(archive=address, keyring=str(archive.keyring))
     assert [path.name for path in (cache / "images").iterdir()] == [".lock"]
     (cache / "images/building.killed").mkdir()
