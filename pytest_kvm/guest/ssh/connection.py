@@ -16,7 +16,7 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from pytest_kvm.errors import SSHError
+from pytest_kvm.errors import KVMError, SSHError
 from pytest_kvm.guest.ssh.legacy import LegacyTransport
 from pytest_kvm.guest.ssh.login import Login, LoginRefused, load_key
 from pytest_kvm.guest.ssh.transport import GuestTransport, explain
@@ -77,7 +77,7 @@ class Connector:
                     raise SSHError(
                         f"VM {self._name!r}: its SSH server and paramiko {paramiko.__version__} have nothing in common "
                         f"that is needed: {error}"
-                    ) from error
+                    ) from None  # whose text is the server's
                 continue
             except (LoginRefused, paramiko.BadHostKeyException) as error:
                 if isinstance(error, LoginRefused) and error.stale and self._fall_back():
@@ -87,7 +87,9 @@ class Connector:
                 if not patient and refusals >= _IMPATIENT_TRIES:
                     raise SSHError(f"VM {self._name!r}: {self.trouble}") from error
                 wait = _PAUSES[min(refusals, len(_PAUSES)) - 1]
-            except (paramiko.SSHException, OSError, EOFError) as error:
+            except KVMError:
+                raise
+            except Exception as error:  # noqa: BLE001  # what a server says can lead paramiko to anything
                 if not deadline.expired or self.trouble == _NOTHING:  # a try cut short tells less than those before
                     self.trouble = _unanswered(error, patience)
                 patience = min(patience * 1.5, _MOST_PATIENCE)
@@ -172,7 +174,13 @@ class Connector:
             client.set_missing_host_key_policy(_AcceptAny())
             return
         kind, data = self._image.ssh_host_key.split()[:2]
-        key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+        try:
+            key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+        except Exception as error:  # paramiko and cryptography have many for it
+            raise SSHError(
+                f"VM {self._name!r}: Image(ssh_host_key={self._image.ssh_host_key!r}) is no public key: "
+                f"{str(error) or type(error).__name__}"
+            ) from error
         client.get_host_keys().add(f"[{host}]:{port}", kind, key)
 
 
@@ -186,7 +194,10 @@ class _AcceptAny(paramiko.MissingHostKeyPolicy):
 def _unanswered(error: BaseException, patience: float) -> str:
     """Return in words why there is no connection."""
     if "Error reading SSH protocol banner" in str(error):
-        if isinstance(error.__context__, TimeoutError):
+        cause = error.__context__
+        if isinstance(cause, TimeoutError):
             return f"no SSH server answered within {patience:g} s"
+        if isinstance(cause, (paramiko.SSHException, ValueError)):
+            return f"what answered is no SSH server: {explain(cause)}"
         return "the connection was closed before an SSH server answered"
     return explain(error)

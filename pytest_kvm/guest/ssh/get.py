@@ -37,6 +37,7 @@ exec cat <&3
 """
 _LONGEST_GREETING = 1 << 20
 _HEADER = re.compile(rb" (\S*)(?: (\S*))?\n")
+_SIZE = re.compile(rb"[0-9]{1,19}")
 # What GNU tar says, and returns 1, when a file of a living system is written to just then: what it read is there.
 _CHANGED = re.compile(r"file (?:changed as we read it|removed before we read it)$", re.IGNORECASE)
 
@@ -87,6 +88,8 @@ class _Getting:
             raise self._copying.error(f"{error}, and is not copied; get what you need of it by name") from error
         if not (session.status == 1 and _only_changes(decoded(bytes(session.err)))):
             self._copying.check(session)
+        if not self._kind:
+            raise self._copying.error("the guest does not say what it is: its shell does not do what it is told")
         if self._broken is not None:
             raise self._copying.error(f"the guest's archive is not complete: {self._broken}") from self._broken
         if self._kind == b"d":
@@ -128,7 +131,7 @@ class _Getting:
             header = _HEADER.match(after) if found else None
             if header is not None:
                 self._kind = header[1] or b"?"
-                self._size = int(header[2]) if header[2] and header[2].isdigit() else None
+                self._size = int(header[2]) if header[2] and _SIZE.fullmatch(header[2]) else None
                 return after[header.end() :]
             if not piece or len(data) > _LONGEST_GREETING:
                 break
@@ -163,4 +166,4 @@ def _mode_of(listed: bytes) -> int:
     """Return the permissions in the first word that ls -l says, ``-rw-r--r--``."""
     if len(listed) < 10:
         return 0o644
-    return sum(0o400 >> place for place, letter in enumerate(listed[1:10].decode()) if letter in "rwxst")
+    return sum(0o400 >> place for place, letter in enumerate(listed[1:10]) if letter in b"rwxst")

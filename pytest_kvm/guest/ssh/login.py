@@ -18,6 +18,7 @@ from paramiko.auth_strategy import AuthSource, AuthStrategy, SourceResult
 
 from pytest_kvm.errors import SSHError
 from pytest_kvm.guest.ssh.legacy import LegacyTransport, says_what_it_verifies, with_sha1
+from pytest_kvm.visible import visible
 
 _KINDS: tuple[tuple[type, type[paramiko.PKey]], ...] = (
     (rsa.RSAPrivateKey, paramiko.RSAKey),
@@ -39,7 +40,7 @@ class LoginRefused(paramiko.AuthenticationException):
     """The server did not let us in. ``stale`` says that an RSA key might do with a signature by SHA-1."""
 
     def __init__(self, message: str, *, stale: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(visible(message))  # it may be the cause of what is shown
         self.stale = stale
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import paramiko
 
+from pytest_kvm.guest.result import OUTPUT_LIMIT
 from pytest_kvm.guest.ssh.transport import GuestTransport
 from pytest_kvm.waiting import Deadline, Watch
 
@@ -23,7 +24,7 @@ Read = Callable[[int], bytes]
 
 # Servers limit a command's length: dropbear to 9000 bytes, and until 2015 to 1024 (MAX_CMD_LEN), OpenSSH to what fits
 # into one packet.
-_DROPBEAR = re.compile("dropbear(?:_([0-9]+))?")
+_DROPBEAR = re.compile("dropbear(?:_([0-9]{4}))?")
 _LONGEST_ELSEWHERE = 100_000
 _PIECE = 1 << 16
 # SSH knows a request for a signal, which dropbear does not fulfil, and OpenSSH not for root; nor does an old dropbear
@@ -53,7 +54,7 @@ class Session:
 
     ``produce`` writes the command's stdin, ``consume`` reads its stdout; without them there is no input, and ``out``
     is the output. ``opened`` says that the guest may have begun the command, ``failure`` is what ``produce`` or
-    ``consume`` raised, ``trouble`` what happened on the way.
+    ``consume`` raised, ``trouble`` what happened on the way, ``flooded`` the stream on which more came than is kept.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Session:
         self.out = bytearray()
         self.err = bytearray()
         self.opened = False
+        self.flooded = ""
         self.failure: Exception | None = None
         self.trouble: Exception | None = None
         self.transport = transport
@@ -99,12 +101,12 @@ class Session:
         return self._working == 0
 
     def wait(self, deadline: Deadline) -> bool:
-        """Wait until the command has ended, or the connection; return False when the deadline came first.
+        """Wait until the command has ended, or the connection; return False when the deadline, or a flood, came first.
 
         Raises the machine's failure.
         """
         try:
-            self._watch.wait_for(lambda: self.ended() or self.transport.over, deadline)
+            self._watch.wait_for(lambda: self.ended() or self.transport.over or bool(self.flooded), deadline)
         except BaseException:
             # Nobody reads at the other end any more: even closing the channel could wait for ever.
             self.transport.give_up("the test went on without waiting for the guest")
@@ -154,7 +156,7 @@ class Session:
         def run() -> None:
             try:
                 work(*arguments)
-            except _BROKEN as error:
+            except Exception as error:  # noqa: BLE001  # what a server says can lead paramiko to anything
                 self.trouble = error
             finally:
                 with self._watch:
@@ -201,11 +203,19 @@ class Session:
 
     def _keep(self, read: Read) -> None:
         while data := read(_PIECE):
-            self.out += data
+            self._collect(self.out, data, "stdout")
 
     def _read_errors(self, channel: paramiko.Channel) -> None:
         while data := channel.recv_stderr(_PIECE):
-            self.err += data
+            self._collect(self.err, data, "stderr")
+
+    def _collect(self, output: bytearray, data: bytes, stream: str) -> None:
+        if len(output) < OUTPUT_LIMIT:
+            output += data
+        elif not self.flooded:
+            with self._watch:
+                self.flooded = stream
+                self._watch.notify()
 
     def _feed(self, channel: paramiko.Channel, first: bytes) -> None:
         def send(data: bytes) -> None:

@@ -160,11 +160,12 @@ class SSH(Runner):
 
         session = self.carry_out(script, f"command {shorten(shown)}", deadline, produce=feed if data else None)
         out, err = bytes(session.out), bytes(session.err)
-        if not session.complete:
+        flooded = session.flooded
+        if flooded or not session.complete:
             killed = session.kill()
             if not session.opened:
                 return Ended(None, out, err, "was never started: the guest's SSH server did not answer")
-            return Ended(None, out, err, "was killed" if killed else "could not be killed")
+            return Ended(None, out, err, "was killed" if killed else "could not be killed", flooded)
         return Ended(session.status, out, err)
 
     def carry_out(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import TransferError, WaitTimeout
-from pytest_kvm.guest.result import decoded
+from pytest_kvm.guest.result import OUTPUT_LIMIT, decoded
 from pytest_kvm.images.progress import download_bar
 from pytest_kvm.waiting import Deadline
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 15
 # Less than that is there before anybody has looked.
 _WORTH_A_BAR = 8 << 20
+# Bytes of what the guest says, in which its last line is looked for.
+_SAID = 8 << 10
 
 
 class Way(Protocol):
@@ -120,6 +122,9 @@ class Copying:
             session = self._way.carry_out(script, what, self._deadline, produce=produce, consume=consume)
             if session.failure is not None:
                 raise session.failure
+            if session.flooded:
+                session.stop()
+                raise self.error(f"the guest says more than {OUTPUT_LIMIT >> 20} MiB on {session.flooded}")
             if not session.complete:
                 session.stop()
                 limit = self._deadline.seconds or 0.0
@@ -133,7 +138,7 @@ class Copying:
     def check(self, session: Session) -> None:
         """Raise TransferError unless the guest's part has gone well."""
         if session.status != 0:
-            said = decoded(bytes(session.err)).strip() or decoded(bytes(session.out)).strip()
+            said = decoded(bytes(session.err[-_SAID:])).strip() or decoded(bytes(session.out[-_SAID:])).strip()
             raise self.error(said.splitlines()[-1] if said else f"status {session.status}", decoded(bytes(session.err)))
 
     def error(self, reason: str, stderr: str = "") -> TransferError:

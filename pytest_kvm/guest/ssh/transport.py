@@ -10,8 +10,17 @@ import signal
 import threading
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST, MSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
+)
 
+from pytest_kvm.guest.result import decoded, shorten
+from pytest_kvm.guest.ssh.packets import GuestPacketizer
+from pytest_kvm.visible import visible
 from pytest_kvm.waiting import Watch
 
 # The handshake's own limit in paramiko, 15 s, is not enough for an emulated guest that makes its host keys first.
@@ -22,13 +31,31 @@ def _note_signal(channel: paramiko.Channel, message: paramiko.Message) -> None:
     """Take the message "killed by a signal" for a status, as shells do; paramiko passes it over and reports -1."""
     if message.get_text() == "exit-signal":
         message.get_boolean()
-        number = getattr(signal, f"SIG{message.get_text()}", 0)  # "SIG@openssh.com", where it has no name in SSH
+        # "SIG@openssh.com" is said where it has no name in SSH.
+        number = signal.Signals.__members__.get(f"SIG{decoded(message.get_binary())}", 0)
         channel.exit_status = 128 + number
         channel.status_event.set()
         return
     message.rewind()
     message.get_int()  # the channel's number
     channel._handle_request(message)  # type: ignore[attr-defined]
+
+
+def _take(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    """Take data; paramiko takes also what the server may not send before earlier data have been read."""
+    _check_window(channel, message)
+    channel._feed(message)  # type: ignore[attr-defined]
+
+
+def _take_extended(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    _check_window(channel, message)
+    channel._feed_extended(message)  # type: ignore[attr-defined]
+
+
+def _check_window(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    unread = len(channel.in_buffer) + len(channel.in_stderr_buffer)
+    if unread + len(message.asbytes()) > 2 * channel.in_window_size:
+        raise paramiko.SSHException("the server sent more than it was allowed to")
 
 
 def _note_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
@@ -48,10 +75,13 @@ class GuestTransport(paramiko.Transport):
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
         MSG_CHANNEL_REQUEST: _note_signal,
         MSG_CHANNEL_CLOSE: _note_close,
+        MSG_CHANNEL_DATA: _take,
+        MSG_CHANNEL_EXTENDED_DATA: _take_extended,
     }
 
     def __init__(self, sock: paramiko.transport._SocketLike, *, watch: Watch, **options: object) -> None:
-        super().__init__(sock, **options)  # type: ignore[arg-type]  # paramiko 4 and 5 give different ones
+        # paramiko 4 and 5 give different ones
+        super().__init__(sock, packetizer_class=GuestPacketizer, **options)  # type: ignore[arg-type]
         self.handshake_timeout = _HANDSHAKE_PATIENCE
         self.over = False
         self.goodbye = ""
@@ -119,25 +149,32 @@ class GuestTransport(paramiko.Transport):
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
-        self.goodbye = f"the server said {message.get_text()!r}"
+        self.goodbye = f"the server said {shorten(decoded(message.get_binary()))}"
         self._reason = self._reason or self.goodbye
 
     def _log(self, level: int, message: object, *arguments: object) -> None:
         # What goes wrong is raised, or met again on the next try: a failed test's log is not to be full of tracebacks
-        # from the tries before the guest had booted.
-        super()._log(min(level, logging.DEBUG), message, *arguments)  # type: ignore[misc]
+        # from the tries before the guest had booted. What the server said may be among it.
+        lines = message if isinstance(message, list) else [str(message) % arguments if arguments else message]
+        super()._log(min(level, logging.DEBUG), [visible(str(line)) for line in lines])  # type: ignore[misc]
+
+
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (EOFError, "the guest closed the connection"),
+    (ConnectionResetError, "the guest reset the connection"),
+    (ConnectionRefusedError, "connection refused"),
+)
 
 
 def explain(error: BaseException | None) -> str:
     """Return in words what paramiko met."""
     if error is None:
         return "the connection was closed"
-    if isinstance(error, EOFError):
-        return "the guest closed the connection"
-    if isinstance(error, ConnectionResetError):
-        return "the guest reset the connection"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
     if isinstance(error, paramiko.ChannelException):
         return f"it opens no further session on this connection ({error.text})"
-    return str(error) or type(error).__name__
+    if isinstance(error, (paramiko.SSHException, OSError)):
+        return str(error) or type(error).__name__
+    return f"it says what makes no sense ({type(error).__name__}: {error})"
