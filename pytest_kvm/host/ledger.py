@@ -96,15 +96,14 @@ class Ledger:
                 descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # A child that another thread is about to start may have the descriptor for a moment, and the lock.
+                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
                 if _is(descriptor, self.directory):  # nobody has removed it meanwhile
                     yield
                     return
-            finally:
-                # A child that another thread is about to start may have the descriptor for a moment, and the lock.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-                os.close(descriptor)
 
     def close(self) -> None:
         """Strike out what is left of this ledger's entries, and remove the directory when nobody has any."""
