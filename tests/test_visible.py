@@ -74,14 +74,24 @@ def every(kind: type[KVMError]) -> list[type[KVMError]]:
 
 @pytest.mark.parametrize("kind", [each for each in every(KVMError) if each.__module__ == errors.__name__])
 def test_errors_are_made_of_it(kind: type[KVMError]) -> None:
-    needed = {"timeout": 1.0, "command": "c", "returncode": 1, "stdout": "", "stderr": "", "user": "u", "remote": "r"}
+    needed: dict[str, object] = {
+        "timeout": 1.0,
+        "command": "c",
+        "returncode": 1,
+        "stdout": "",
+        "stderr": "",
+        "user": "u",
+        "remote": "r",
+    }
+    needed |= {"drive": "d", "reason": "r", "nospace": False, "limit": 1, "hint": "h"}
+    needed |= {"memory": 1, "vcpus": 1, "machines": 1, "holders": ()}
     code = kind.__init__.__code__
     names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     given_ = {name: needed[name] for name in names if name in needed}
     if "error_class" in names:
         given_["error_class"] = "GenericError"
     error = kind("\x1b[31mred\x1b[0m \x1b[2", **given_)
-    assert str(error) == "red \\x1b[2"
+    assert str(error).removesuffix("\n  h") == "red \\x1b[2"
 
 
 def test_the_data_of_an_error_stay_as_they_came() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from pytest_kvm import GuestPanic, VMFactory
+from pytest_kvm import VMFactory
 from pytest_kvm.machine.preserving import preserve
 
 REOPEN = [sys.executable, "-m", "pytest_kvm", "reopen"]
@@ -34,7 +34,7 @@ def machines(vm_session_factory: VMFactory, tmp_path_factory: pytest.TempPathFac
         with closing(vm_session_factory(name)) as vm:
             vm.run("echo MARK >/tmp/marker")
             if name == "panicked":
-                with pytest.raises(GuestPanic):
+                with vm.expect_panic():
                     vm.run("echo c >/proc/sysrq-trigger; sleep 600", timeout=TIMEOUT)
             preserve(vm, folder / name / "state", test="test_it.py::test_it")
     yield folder

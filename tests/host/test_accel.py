@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,13 +69,12 @@ def test_a_probe_that_makes_no_progress(place: Place) -> None:
 
 
 def test_the_probe_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = place.folder / "tmp"
-    folder.mkdir()
-    monkeypatch.setattr("pytest_kvm.host.rundir.tempfile.tempdir", str(folder))
-    probe(place.qemu(WORKS))
-    probe(place.qemu(HANGS), deadline=0.1)
-    assert str(folder) in place.calls()[0]
-    assert os.listdir(folder) == []
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be too deep for run directories
+        monkeypatch.setattr("pytest_kvm.host.rundir.tempfile.tempdir", folder)
+        probe(place.qemu(WORKS))
+        probe(place.qemu(HANGS), deadline=0.1)
+        assert folder in place.calls()[0]
+        assert os.listdir(folder) == []
 
 
 def test_the_real_qemu_counts_right_with_tcg() -> None:

@@ -37,7 +37,7 @@ BOOTING = """
     import pytest
 
     # The kernel has no first program, which is a panic; without a reboot after it, nothing more happens.
-    @pytest.mark.vm(append="rdinit=/nothing panic=0", timeout=10)
+    @pytest.mark.vm(append="rdinit=/nothing panic=0", timeout=300)
     def test_boots(vm):
         pass
 """
@@ -74,7 +74,7 @@ def test_saving(inner: pytest.Pytester, where: tuple[str, ...]) -> None:
     result.stdout.fnmatch_lines(
         ["E*AssertionError: assert 'three?n' == 'four?n'", "*- kvm state -*", "VM 'vm' was saved: * reopen */vm"]
     )
-    (folder,) = inner.path.glob("test-results/*/*")
+    (folder,) = inner.path.glob("test-results/*/vm")
     assert "test_fails" in folder.parent.name
     assert left(inner) == []
     moved = folder.rename(inner.path / "moved")
@@ -86,7 +86,9 @@ def test_saving_a_machine_that_does_not_boot(inner: pytest.Pytester, start: str)
     inner.makepyfile(test_it=BOOTING)
     result = inner.runpytest_subprocess("--kvm-save-state", f"--kvm-start={start}")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["E*BootTimeout: VM 'vm' did not become ready*", "VM 'vm' was saved: * reopen */vm"])
+    result.stdout.fnmatch_lines(
+        ["*GuestPanic: VM 'vm': the guest's kernel panicked: *", "VM 'vm' was saved: * reopen */vm"]
+    )
     assert left(inner) == []
     (manifest,) = inner.path.glob("test-results/*/vm/state/manifest.json")
     assert '"status": "running"' in manifest.read_text()
@@ -126,7 +128,7 @@ def test_saving_session_machines(inner: pytest.Pytester) -> None:
             "VM 'shared' was saved: *",
         ]
     )
-    assert sorted(path.name for path in inner.path.glob("test-results/*/*")) == ["own", "shared"]
+    assert sorted(path.parent.name for path in inner.path.glob("test-results/*/*/state")) == ["own", "shared"]
     (folder,) = inner.path.glob("test-results/*/shared")
     assert reopened(folder, "cat /tmp/marker") == "MARK\n"
 
@@ -356,6 +358,7 @@ def test_trace(inner: pytest.Pytester) -> None:
 def test_a_start_that_fails_looks_the_same_to_the_test(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         """
+        import re
         import pytest
         from pytest_kvm import BootTimeout, QEMUExited
 
@@ -365,7 +368,7 @@ def test_a_start_that_fails_looks_the_same_to_the_test(inner: pytest.Pytester) -
             with pytest.raises(BootTimeout):
                 vm_factory("late", autostart=True)
 
-        @pytest.mark.vm(image=None, ready="login", timeout=1, autostart=False)
+        @pytest.mark.vm(ready=re.compile("never"), start="boot", timeout=1, autostart=False)
         def test_it(vm, vm_factory, late):
             for _ in range(2):
                 with pytest.raises(BootTimeout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,11 @@ class Machine:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where directories for a while are made."""
-    base = tmp_path / "tmp"
-    base.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(base))
-    return base
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where directories for a while are made; pytest's own may be too deep for them."""
+    with tempfile.TemporaryDirectory() as base:
+        monkeypatch.setattr(tempfile, "tempdir", base)
+        yield Path(base)
 
 
 @pytest.fixture
