@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QMPError, SpecError
-from pytest_kvm.guest.console.screen import readable
 from pytest_kvm.journal import Journal, Record
 from pytest_kvm.machine.disks import format_of, write_protected
 from pytest_kvm.machine.starting import Started
@@ -20,11 +19,12 @@ from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive
 from pytest_kvm.qemu.qmp import QMP
 from pytest_kvm.spec.size import parse_size
 from pytest_kvm.spec.vm import VMSpec
+from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
-CONSOLE, QEMU = "console.log", "qemu.log"
+CONSOLE, FIRMWARE, QEMU = "console.log", "firmware.log", "qemu.log"
 # PNG came with QEMU 7.1, and may be left out when it is built.
 SCREENS = {"screen.png": {"format": "png"}, "screen.ppm": {}}
 # Seconds for QEMU to write what the display shows.
@@ -55,7 +55,7 @@ class Evidence:
 
     def tail(self, lines: int) -> list[str]:
         """Return the last lines that the guest printed, for a terminal."""
-        return [readable(line).rstrip() for line in self.console.splitlines()][-lines:] if lines else []
+        return [visible(line).rstrip() for line in self.console.splitlines()][-lines:] if lines else []
 
     def originals(self) -> dict[str, DriveFile]:
         """Return what the machine's drives began with, by their ids: files that are there still, and empty disks."""
@@ -72,7 +72,7 @@ def evidence_of(vm: VM) -> Evidence | None:
     if not vm.command:
         return None
     folder, serial = vm._folder, vm.serial
-    names = (CONSOLE, QEMU, *SCREENS)
+    names = (CONSOLE, FIRMWARE, QEMU, *SCREENS)
     files: dict[str, Sequence[Path]] = {name: [folder / name] for name in names}
     journals: Sequence[Journal] = (vm.qmp_journal, vm.commands_journal)
     files |= {journal.path.name: [journal.older, journal.path] for journal in journals}

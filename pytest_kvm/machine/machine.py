@@ -142,9 +142,8 @@ class Machine:
 
     @property
     def activity(self) -> int:
-        """A figure that grows with whatever is run or printed in the guest, or said to QEMU."""
-        printed = self.serial.received if self.serial is not None else 0
-        return printed + self.commands_journal.count + self.qmp_journal.count
+        """A figure that grows with what is run in the guest, and with what goes wrong in it."""
+        return self.commands_journal.count + len(self.watcher.journal.findings)
 
     @property
     def qmp(self) -> QMP:

@@ -42,6 +42,8 @@ class Artifacts:
         # Made when the test turns out to have a machine: sessions without one do without all that.
         self._results: Results | None = None
         self._pools: list[Pool] = []
+        # Machines of the test that did not come up, and are still there.
+        self.wrecks: list[VM] = []
         # How busy the session's machines had been before the test.
         self._before: dict[VM, int] = {}
         # What stands in the test's reports by now, by the machine.
@@ -57,6 +59,8 @@ class Artifacts:
 
     def leave(self, vm: VM) -> None:
         """A machine has ended, and its logs are still there."""
+        if vm in self.wrecks:
+            self.wrecks.remove(vm)
         if self._item is None or (vm in self._sessions() and not self._concerns(self._item, vm)):
             return
         try:
@@ -166,7 +170,7 @@ class Artifacts:
 
     def _keep(self, item: pytest.Item, *, running: bool) -> None:
         shared = self._shared(item)
-        own = [vm for pool in self._pools for vm in pool.machines] if running else []
+        own = [*(vm for pool in self._pools for vm in pool.machines), *self.wrecks] if running else []
         if self._results is None and not (own or shared):
             return
         try:
@@ -211,7 +215,7 @@ class Artifacts:
 
     def _end(self) -> None:
         results, self._results, self._item = self._results, None, None
-        self._pools, self._told, self._troubles, self._before = [], {}, [], {}
+        self._pools, self.wrecks, self._told, self._troubles, self._before = [], [], {}, [], {}
         if results is not None:
             results.close()
 

@@ -87,6 +87,7 @@ class Staying:
             machine.close()
         else:
             self._wrecks.append(machine)
+            self._config.stash[ARTIFACTS].wrecks.append(machine)
 
     def _end_wrecks(self) -> None:
         with contextlib.ExitStack() as stack:

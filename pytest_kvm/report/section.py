@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from pytest_kvm.guest.console.screen import readable
 from pytest_kvm.journal import Record
 from pytest_kvm.machine.evidence import Evidence
+from pytest_kvm.visible import visible
 
 # Lines about all machines of a test together, as many as can be read at a glance …
 LINES = 56
@@ -51,7 +51,7 @@ def _known(tail: Sequence[str], told: str) -> int:
 
     They end with the last few of it that stand one behind the other in what was told.
     """
-    shown = [_bare(line) for line in readable(told).splitlines()]
+    shown = [_bare(line) for line in visible(told).splitlines()]
     bare = [_bare(line) for line in tail]
     length = min(_RUN, len(bare))
     runs = {tuple(shown[start : start + length]) for start in range(len(shown) - length + 1)}
@@ -74,6 +74,6 @@ def _command(record: Record) -> str:
     if came == "ended":
         came = f"status {record['status']}"
     took = f"{seconds:.2f} s" if isinstance(seconds, float) else ""
-    text = readable(" ".join(str(record["command"]).split()))
+    text = visible(" ".join(str(record["command"]).split()))
     text = text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
     return f"{time} {took:>8}  {came:<10} ({record['via']}) {text}"

@@ -121,11 +121,15 @@ def test_a_failure_in_the_call(pytester: pytest.Pytester, run: Run) -> None:
 @pytest.mark.parametrize(
     ("mark", "error", "files"),
     [
-        ("args=['-nonsense']", "LaunchError", ["command.txt", "console.log", "qemu.log", "spec.json"]),
         (
-            "devices=['VGA'], ready=re.compile('never'), timeout=1",
+            "args=['-nonsense']",
+            "LaunchError",
+            ["command.txt", "console.log", "firmware.log", "qemu.log", "spec.json"],
+        ),
+        (
+            "devices=['VGA'], ready=re.compile('never'), timeout=1, args=['-S']",
             "BootTimeout",
-            ["command.txt", "console.log", "qemu.log", "qmp.jsonl", "screen.png", "spec.json"],
+            ["command.txt", "console.log", "firmware.log", "qemu.log", "qmp.jsonl", "screen.png", "spec.json"],
         ),
     ],
 )
@@ -134,14 +138,15 @@ def test_a_machine_that_does_not_come_up(
 ) -> None:
     result = run(f"{EMPTY}\n@pytest.mark.vm({mark})\ndef test_it(vm): ...\n")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"E   *{error}: VM 'vm'*", "*- VM 'vm' (setup) -*", "everything: test-results/*/vm"])
+    result.stdout.fnmatch_lines([f"*{error}: VM 'vm'*", "*- VM 'vm' (setup) -*", "everything: test-results/*/vm"])
     assert results(pytester) == {"test_it.py::test_it": {"vm": files}}
 
 
 def test_a_machine_that_was_to_become_a_template(pytester: pytest.Pytester, run: Run) -> None:
     result = run("""
+    import re
     import pytest
-    @pytest.mark.vm(timeout=1, ready="login")
+    @pytest.mark.vm(timeout=1, ready=re.compile("never printed"))
     def test_it(vm): ...
     """)
     result.assert_outcomes(errors=1)
@@ -149,6 +154,16 @@ def test_a_machine_that_was_to_become_a_template(pytester: pytest.Pytester, run:
     text = (only(pytester) / "command.txt").read_text()
     assert "# It did not come up.\n" in text
     assert "share=on" in text  # its memory, and that of no clone
+
+
+def test_a_machine_that_does_not_come_up_and_is_saved(pytester: pytest.Pytester, run: Run) -> None:
+    mark = "@pytest.mark.vm(devices=['VGA'], ready=re.compile('never'), timeout=1, args=['-S'])"
+    result = run(f"{EMPTY}\n{mark}\ndef test_it(vm): ...\n", "--kvm-save-state")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*- VM 'vm' (setup) -*", "everything: test-results/*/vm"])
+    kept = results(pytester)["test_it.py::test_it"]["vm"]
+    assert {"screen.png", "state"} <= set(kept)
+    assert '"host-qmp-quit"' in (only(pytester) / "qmp.jsonl").read_text()
 
 
 def test_failures_in_teardown(pytester: pytest.Pytester, run: Run) -> None:
@@ -171,7 +186,7 @@ def test_both(after):
     assert 0, "and now"
 """)
     result.assert_outcomes(passed=3, failed=1, errors=3)
-    files = ["command.txt", "console.log", "qemu.log", "qmp.jsonl", "spec.json"]
+    files = ["command.txt", "console.log", "firmware.log", "qemu.log", "qmp.jsonl", "spec.json"]
     assert results(pytester) == {f"test_it.py::test_{name}": {"vm": files} for name in ("both", "one", "other")}
     for folder in (pytester.path / "test-results").glob("*/vm"):
         assert '"host-qmp-quit"' in (folder / "qmp.jsonl").read_text()
@@ -436,7 +451,7 @@ def test_it(vm):
 """).assert_outcomes(failed=1)
     (secret,) = re.findall("^b3BlbnNzaC1rZXk.*$", key.read_text(), re.MULTILINE)
     kept = {path.name: path.read_bytes() for path in only(pytester).iterdir()}
-    assert set(kept) == {"command.txt", "console.log", "qemu.log", "qmp.jsonl", "spec.json"}
+    assert set(kept) == {"command.txt", "console.log", "firmware.log", "qemu.log", "qmp.jsonl", "spec.json"}
     for name, content in kept.items():
         for word in ("pass-word", "hush-hush", "data-data", secret, "PRIVATE KEY"):
             assert word.encode() not in content, f"{word} in {name}"

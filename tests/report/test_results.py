@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pytest_kvm.errors import HostError
+from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.machine.evidence import Evidence
+from pytest_kvm.report import results as module
 from pytest_kvm.report.place import MARK, Place
 from pytest_kvm.report.results import Results
 from tests.report.conftest import Maker
@@ -28,11 +31,17 @@ class Machine:
 
 
 @pytest.fixture
-def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where directories for a while are made; pytest's own may be too deep for them."""
-    with tempfile.TemporaryDirectory() as base:
-        monkeypatch.setattr(tempfile, "tempdir", base)
-        yield Path(base)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where directories for a while are made."""
+    base = tmp_path / "tmp"
+    base.mkdir()
+
+    def make_run_dir() -> RunDir:
+        return RunDir(Path(tempfile.mkdtemp(dir=base)), os.open(base, os.O_RDONLY))
+
+    # Not tempfile.tempdir: other threads of this process use that, too.
+    monkeypatch.setattr(module, "make_run_dir", make_run_dir)
+    return base
 
 
 @pytest.fixture
@@ -149,10 +158,15 @@ def test_trouble_is_told_once(make: Maker, place: Place) -> None:
 
 
 def test_a_machine_that_cannot_be_put_aside(make: Maker, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/proc/none such")
+    def refuse() -> RunDir:
+        raise HostError("cannot make a directory in /tmp: No space left on device")
+
+    monkeypatch.setattr(module, "make_run_dir", refuse)
     results = Results(place)
     results.leave(Machine(make()))
     (trouble,) = results.troubles
-    assert trouble.startswith("what a machine leaves cannot be put aside: cannot make a directory in /proc/none such")
+    assert trouble == (
+        "what a machine leaves cannot be put aside: cannot make a directory in /tmp: No space left on device"
+    )
     results.keep([])  # of what is still there
     assert (place.path / MARK).exists()

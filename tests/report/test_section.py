@@ -25,7 +25,7 @@ def test_everything(make: Maker) -> None:
     assert made.splitlines() == [
         "console is at:",
         "one",
-        "two",
+        "two\\x07",
         "#",
         "last commands:",
         "  03:04:05   0.25 s  status 0   (shell, as root) echo 1",

@@ -103,19 +103,6 @@ def without_noise(text: str) -> str:
     return _NOISE.sub("", text[:end]) + text[end:] if end and ("] " in text or "  " in text) else text
 
 
-def readable(text: str) -> str:
-    """Return what a guest printed as it may be shown: escape sequences left out, other control characters as ``\\xNN``.
-
-    A terminal would obey them, and XML does not allow them.
-    """
-    text = _ESCAPE.sub("", text)
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
-    )
-
-
 def interrupted(text: str) -> str:
     """Return the pattern that finds ``text`` with messages of the kernel in the middle of it."""
     return NOISE.join(re.escape(character) for character in text)

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pytest_kvm.guest.console.screen import readable
 from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.visible import visible
 from pytest_kvm.waiting import Deadline, Watch
 
 # Unread output that is kept for the test; beyond it the oldest goes (the log still has it).
@@ -181,7 +181,7 @@ class SerialPort:
 
     def tail(self, lines: int = 20) -> str:
         """Return the last lines that the guest printed, read or not, without what a terminal would obey."""
-        return "\n".join(readable(line).rstrip() for line in self.shown().splitlines()[-lines:])
+        return "\n".join(visible(line).rstrip() for line in self.shown().splitlines()[-lines:])
 
     def shown(self) -> str:
         """Return the end of what the guest printed, read or not, as it came."""
@@ -197,6 +197,7 @@ class SerialPort:
             self._mark = b""
             message = re.compile(rb"(\[ *\d+\.\d+\](\[[^\]\n]*\])? )?" + re.escape(mark) + rb"\r?\n?")
             self._unread = bytearray(message.sub(b"", self._unread, count=1))
+            self._tail = message.sub(b"", self._tail, count=1)
 
     @property
     def all_logged(self) -> bool:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_kvm.guest.console.screen import Screen, Sight, interrupted, readable, shell_prompt, shows_login_prompt
+from pytest_kvm.guest.console.screen import Screen, Sight, interrupted, shell_prompt, shows_login_prompt
 from tests.guest.console.terminals import CALLER, KERNEL, STARTING, SYSTEMD, WAITING
 
 NOISES = [KERNEL, CALLER, SYSTEMD, STARTING, WAITING]
@@ -81,17 +81,3 @@ def test_a_text_with_messages_in_it(noise: str) -> None:
     assert pattern.search(f"x{noise}a{noise}.{noise}b")
     assert not pattern.search("a b")
     assert not pattern.search("a\r\n.b")
-
-
-@pytest.mark.parametrize(
-    ("printed", "shown"),
-    [
-        ("Grüße, 世界\tand\nmore", "Grüße, 世界\tand\nmore"),
-        ("\x1b[1;31mred\x1b[0m\x1b]0;title\x1b\\.", "red."),
-        ("\x1b]0;never ended", "\\x1b]0;never ended"),
-        ("\x9b31m\x00\x08\r\x7f", "\\x9b31m\\x08\\r\\x7f"),
-        ("\u202eevil \ufffe\udcff", "\\u202eevil \\ufffe\\udcff"),
-    ],
-)
-def test_readable(printed: str, shown: str) -> None:
-    assert readable(printed) == shown
