@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -23,15 +23,23 @@ PATIENCE = 180.0
 
 
 class Session:
-    """A pytest session that runs the files in a folder, with a directory of its own for ``temporary`` files."""
+    """A pytest session that runs the files in a folder, with a directory of its own for ``temporary`` files.
+
+    ``within`` is a command that runs the one that follows it.
+    """
 
     def __init__(
-        self, folder: Path, temporary: Path, *options: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        temporary: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self._temporary = temporary
         self._mark = uuid4().hex
         self._environment = {**os.environ, "TMPDIR": str(temporary), _MARK: self._mark, **(environment or {})}
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kvm-strict", *options]
+        command = [*within, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kvm-strict", *options]
         self._log = folder / f"session-{self._mark}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

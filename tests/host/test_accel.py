@@ -202,3 +202,12 @@ def test_an_entry_that_makes_no_sense_is_replaced(place: Place) -> None:
     place.memory.write_text(json.dumps({key: 7}))
     assert choose("auto", qemu).name == "kvm"
     assert remembered(qemu) == Choice("kvm")
+
+
+def test_without_room_to_remember_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(accel, "write_atomically", refuse)
+    assert choose("auto", place.qemu(WORKS)) == Choice("kvm")
+    assert remembered(place.qemu(WORKS)) is None

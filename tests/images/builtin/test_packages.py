@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -154,3 +156,30 @@ def test_apt_without_a_usable_archive(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "--kvm-archive=URL" in caught.value.hint
     with pytest.raises(ImageUnavailable, match="nowhere, are not there"):
         AptSource(debian(), tmp_path / "apt", keyring="/nowhere").index("sid")
+
+
+@pytest.mark.parametrize("words", ["E: Write error - write (28: No space left on device)", ""], ids=["told", "killed"])
+def test_apt_without_room(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = tmp_path / "keys.gpg"
+    keyring.touch()
+    end = "exit 100"
+    if not words:  # it maps its files
+        end = "kill -BUS $$"
+        monkeypatch.setattr("pytest_kvm.images.builtin.apt.shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    script = f"""case "$*" in
+    *update*) echo "{words}" >&2; {end} ;;
+    *) echo "http://four/debian/ main bookworm" ;;
+    esac"""
+    monkeypatch.setenv("PATH", _fake_apt(tmp_path, script))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        AptSource(debian(), tmp_path / "apt", keyring=str(keyring)).index("sid")
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "apt").exists()  # others need the room
+
+
+def test_apt_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = tmp_path / "keys.gpg"
+    keyring.touch()
+    monkeypatch.setenv("PATH", _fake_apt(tmp_path, "kill -BUS $$"))
+    with pytest.raises(ImageUnavailable, match=r"apt cannot list the archives .*: it was killed by SIGBUS"):
+        AptSource(debian(), tmp_path / "apt", keyring=str(keyring)).index("sid")
