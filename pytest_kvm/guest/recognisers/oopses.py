@@ -17,10 +17,8 @@ OOPSES = (
         cues=(b"BUG", b"nable to handle ", b"Unhandled "),
         # x86 in its versions, PowerPC; arm64, arm, RISC-V, s390; then arm alone.
         begins=re.compile(
-            r"(?:BUG: |CPU \d+ )?[Uu]nable to handle (?P<what>(?:kernel )?(?:NULL pointer dereference|paging request|"
-            r"page fault|pointer dereference|read from unreadable memory|write to read-only memory|"
-            r"execution of user memory|access to user memory(?: outside uaccess routines)?|"
-            r"execute from non-executable memory|unaligned access|data access|instruction fetch|\w+ \w+))\b|"
+            r"(?:BUG: |CPU \d+ )?[Uu]nable to handle "
+            r"(?P<what>kernel [A-Za-z -]+?|page fault|unknown paging fault)(?= at| for| in|,|\Z)|"
             r"BUG: (?P<what2>[Kk]ernel NULL pointer dereference)|Unhandled (?:\w+: )?(?P<what3>[\w -]+?) \(0x"
         ),
         title="BUG: unable to handle {what}[ in {function}]",

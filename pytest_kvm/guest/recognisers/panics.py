@@ -26,8 +26,9 @@ PANICS = (
     Recogniser(
         kind="panic",
         name="no root",
-        cues=(b"VFS: Cannot open root device",),
-        begins=re.compile(r"VFS: Cannot open root device"),
+        cues=(b"VFS: Cannot open root device", b"List of all partitions:"),
+        # What init/do_mounts.c says before it panics.
+        begins=re.compile(r"VFS: Cannot open root device|List of all partitions:"),
         title="panic: VFS: Unable to mount root fs",
         fatal=True,
     ),

@@ -13,8 +13,8 @@ STARTUP = (
         cues=(b"ootable", b"EFI Interactive Shell"),
         # SeaBIOS; OVMF; its shell, which it starts when there is nothing else; mkfs.fat's boot sector.
         begins=re.compile(
-            r"(?P<what>No bootable device|BdsDxe: No bootable option or device was found|UEFI Interactive Shell|"
-            r"This is not a bootable disk)"
+            r"(?P<what>No bootable device(?=\.?\Z)|BdsDxe: No bootable option or device was found|"
+            r"UEFI Interactive Shell|This is not a bootable disk)"
         ),
         title="{what}",
         span=4,
@@ -35,11 +35,12 @@ STARTUP = (
     Recogniser(
         kind="emergency shell",
         name="initramfs trouble",
-        cues=(b"ropping to a shell", b"emergency"),
+        cues=(b"ropping to a shell", b"emergency", b" as root file system"),
         # initramfs-tools; dracut; mkinitcpio; Alpine's mkinitfs; systemd.
         begins=re.compile(
             r"(?P<what>ALERT! .*?)(?:\.? *Dropping to a shell!?)|Dropping to a shell!|"
             r"(?:\S*dracut\S*: )?Entering emergency mode\.|"
+            r"Failed to mount \S+ as root file system|"
             r"You are now being dropped into an emergency shell|initramfs emergency recovery shell launched|"
             r"You are in emergency mode"
         ),
