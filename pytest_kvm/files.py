@@ -77,10 +77,16 @@ def _write(target: int, data: bytes, position: int) -> None:
 
 def why_unreadable(path: str | os.PathLike[str]) -> str | None:
     """Return in words why a file cannot be read, None if it can."""
-    if not os.path.exists(path):
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
         return "there is no such file"
-    if os.path.isdir(path):
+    except (OSError, ValueError) as error:  # a name that no file can have, for example
+        return str(getattr(error, "strerror", None) or error)
+    if stat.S_ISDIR(mode):
         return "it is a directory"
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return "it is a pipe or a socket, which cannot be read more than once"
     return None if os.access(path, os.R_OK) else "no permission to read it"
 
 

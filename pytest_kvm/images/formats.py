@@ -15,6 +15,7 @@ _EXTERNAL_DATA = 1 << 2
 _CORRUPT = 1 << 1
 _BACKING_FORMAT, _DATA_FILE = 0xE2792ACA, 0x44415441
 _LONGEST_NAME = 1023
+_CLUSTER_BITS = (9, 21)
 
 # Disk images of other kinds (block/*.c in QEMU), by what they begin with …
 _DISKS = (
@@ -107,36 +108,51 @@ def names_file(name: str) -> bool:
 
 
 def read_qcow2(path: Path) -> Qcow2:
-    """Return what a qcow2 image's header says; raises NotADisk when it makes no sense, OSError."""
+    """Return what a qcow2 image's header says, as QEMU reads it (qcow2_do_open and qcow2_read_extensions).
+
+    Whatever QEMU would take from another place than we do would be a name that nobody has looked at. Raises NotADisk
+    when it makes no sense, OSError.
+    """
     with path.open("rb") as file:
-        head = file.read(1 << 16)
+        head = file.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(QCOW2_MAGIC):
             raise NotADisk("it is no qcow2 image, or not all of it")
-        _, version, offset, size, _, _, crypt, *_ = _HEADER.unpack_from(head)
-        if version not in (2, 3) or size > _LONGEST_NAME or (version == 3 and len(head) < _LENGTH_AT + 4):
+        _, version, offset, size, bits, _, crypt, *_ = _HEADER.unpack(head)
+        cluster = 1 << bits if _CLUSTER_BITS[0] <= bits <= _CLUSTER_BITS[1] else 0
+        if version not in (2, 3) or max(offset, 1) > cluster or size > min(_LONGEST_NAME, cluster - offset):
             raise NotADisk(f"its qcow2 header is damaged (version {version})")
-        features, start = 0, _FEATURES_AT
-        if version == 3:
-            features = struct.unpack_from(">Q", head, _FEATURES_AT)[0]
-            start = struct.unpack_from(">I", head, _LENGTH_AT)[0]
-        extensions = _extensions(head, start)
-        backing = None
-        if offset:
-            file.seek(offset)
-            backing = file.read(size).decode(errors="surrogateescape")
+        head += file.read(cluster - len(head))
+    features, start = 0, _FEATURES_AT
+    if version == 3:
+        if len(head) < _LENGTH_AT + 4:
+            raise NotADisk(f"its qcow2 header is damaged (version {version})")
+        features = struct.unpack_from(">Q", head, _FEATURES_AT)[0]
+        start = struct.unpack_from(">I", head, _LENGTH_AT)[0]
+    extensions = _extensions(head, start, offset or cluster)
+    backing = _name(head[offset : offset + size]) if offset else None
     data = extensions.get(_DATA_FILE, "") if features & _EXTERNAL_DATA else None
     return Qcow2(backing, extensions.get(_BACKING_FORMAT), data, bool(crypt), bool(features & _CORRUPT))
 
 
-def _extensions(head: bytes, position: int) -> dict[int, str]:
+def _extensions(head: bytes, position: int, end: int) -> dict[int, str]:
     found = {}
-    while position + 8 <= len(head):
+    while position < end and position + 8 <= len(head):
         kind, length = struct.unpack_from(">II", head, position)
         if kind == 0:
             break
-        found[kind] = head[position + 8 : position + 8 + length].decode(errors="surrogateescape")
-        position += 8 + (length + 7) // 8 * 8
+        position += 8
+        if length > end - position:
+            raise NotADisk("its qcow2 header is damaged (an extension is too long)")
+        if kind in (_BACKING_FORMAT, _DATA_FILE):
+            found[kind] = _name(head[position : position + length])
+        position += (length + 7) // 8 * 8
     return found
+
+
+def _name(data: bytes) -> str:
+    if b"\0" in data:
+        raise NotADisk("its qcow2 header is damaged (a name with a NUL byte)")
+    return data.decode(errors="surrogateescape")
 
 
 def partitions_end(path: Path) -> int:

@@ -44,6 +44,16 @@ def check_disk(
     return chosen
 
 
+def check_references(path: Path) -> None:
+    """Look at the other files that a disk consists of, whose format nobody has declared.
+
+    A guest may have written all of it, into what was a raw disk: then it would read files of this host's. Raises
+    NotADisk for one that has others than in its own folder, OSError.
+    """
+    if detect_format(path) == "qcow2":
+        _chain(path, alone=False)
+
+
 def _check_kind(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):  # what a directory is, its reader says

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.files import why_unreadable
-from pytest_kvm.images.formats import detect_format
+from pytest_kvm.images.formats import NotADisk, detect_format
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.images.trust import check_references
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.plan import DriveFile, PlannedDrive
 from pytest_kvm.spec.drive import Drive
@@ -99,7 +100,10 @@ def format_of(drive: Drive) -> str:
 
 
 def check_files(spec: VMSpec) -> None:
-    """Check that the files that a spec names are there to be read; raises SpecError for the first that is not."""
+    """Check that the files that a spec names are there to be read, and that no disk leads to others by itself.
+
+    Raises SpecError for the first that is not.
+    """
     for name, path in spec.paths():
         keyword, _, field = name.partition(".")
         subject = f"vm({keyword}={str(path)!r})"
@@ -108,6 +112,23 @@ def check_files(spec: VMSpec) -> None:
         reason = why_unreadable(path)
         if reason is not None:
             raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
+    for drive in spec.drives:
+        if drive.file is not None and drive.format is None:
+            _check_references(drive)
+
+
+def _check_references(drive: Drive) -> None:
+    try:
+        check_references(Path(str(drive.file)))
+    except NotADisk as reason:
+        raise SpecError(
+            f"Drive(file={str(drive.file)!r}): it looks like qcow2, and {reason}. A guest may have written that into a "
+            "raw disk; say format='qcow2' if it is what you mean, or format='raw'",
+            keyword="drives",
+            value=drive,
+        ) from None
+    except OSError as error:
+        raise SpecError(f"Drive(file={str(drive.file)!r}): {error.strerror}", keyword="drives", value=drive) from error
 
 
 def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
