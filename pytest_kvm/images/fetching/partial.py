@@ -42,9 +42,13 @@ class Partial:
         if not self.size:
             return None
         try:
-            return Origin(**json.loads(self._memory.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            origin = Origin(**json.loads(self._memory.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None  # killed before it was written, or another version's
+        good = (
+            isinstance(origin.url, str) and isinstance(origin.validator, str) and isinstance(origin.total, int | None)
+        )
+        return origin if good else None
 
     def begin(self, origin: Origin) -> None:
         """Forget what there is: another file begins, or the same one anew."""

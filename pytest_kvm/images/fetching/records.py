@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import time
@@ -49,6 +50,17 @@ class Record:
         return self.checksum_url == source.checksum_url
 
 
+def _check(record: Record) -> None:
+    """Raise TypeError for a record whose fields are not what they should be."""
+    for name in ("name", "url", "sha256", "filename", "identity"):
+        if not isinstance(getattr(record, name), str):
+            raise TypeError(name)
+    if not isinstance(record.size, int) or not isinstance(record.fetched, (int, float)):
+        raise TypeError("size, fetched")
+    if not math.isfinite(record.fetched) or "\0" in record.filename:
+        raise ValueError("fetched, filename")
+
+
 class Place:
     """The folder that an image has to itself below ``directory``. What is not said otherwise raises OSError."""
 
@@ -66,7 +78,8 @@ class Place:
         try:
             stored = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
             record = Record(**{**stored, "checksum": Checksum.parse(stored["checksum"])})
-        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            _check(record)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None  # written by another version of this package, perhaps: the file itself will tell
         return record if self.file(record).is_file() else None
 

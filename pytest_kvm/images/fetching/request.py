@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 import http.client
 import os
+import re
 import socket
 import ssl
 import urllib.parse
@@ -16,6 +17,7 @@ import urllib3.exceptions
 
 _CHUNK = 1 << 16
 _AGENT = "pytest-kvm"
+_LENGTH = re.compile("[0-9]{1,18}")
 _NO_TRUST = (
     "if a proxy or mirror of yours signs with a CA of its own, name that CA's file with REQUESTS_CA_BUNDLE or"
     " SSL_CERT_FILE"
@@ -55,7 +57,7 @@ class Answer:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         announced = response.headers.get("Content-Length", "")
-        self.length = int(announced) if announced.isdecimal() else None
+        self.length = int(announced) if _LENGTH.fullmatch(announced) else None
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body in pieces, as it was sent. Raises RequestFailed."""

@@ -19,7 +19,7 @@ from pytest_kvm.images.progress import Report, download_bar, megabytes
 
 _ROOM_HINT = "free some, or set PYTEST_KVM_CACHE to a directory on a larger disk"
 _DIRECTORY_HINT = "set PYTEST_KVM_CACHE to a directory that you may write"
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<total>[0-9]{1,18}|\*)")
 
 
 @dataclass
