@@ -152,7 +152,7 @@ class ArchiveSource:
         listed = {}
         for line in release.get("SHA256", "").splitlines():
             words = line.split()
-            if len(words) == 3:
+            if len(words) == 3 and words[1].isascii() and words[1].isdigit() and len(words[1]) < 19:
                 listed[words[2]] = (words[0], int(words[1]))
         name = f"{component}/binary-{self._distribution.architecture}/Packages"
         for ending, expand in ((".xz", lzma.decompress), (".gz", gzip.decompress)):
@@ -162,7 +162,10 @@ class ArchiveSource:
                 found = hashlib.sha256(data).hexdigest()
                 if found != expected:
                     raise _wrong(f"{base}/{name}{ending}", f"SHA-256 {expected}", found)
-                return expand(data).decode()
+                try:
+                    return expand(data).decode()
+                except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+                    raise ImageUnavailable(f"{base}/{name}{ending} cannot be unpacked: {error}") from error
         raise ImageUnavailable(f"archive {self._address} offers neither {name}.xz nor {name}.gz")
 
 

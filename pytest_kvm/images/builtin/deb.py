@@ -52,7 +52,7 @@ def members(package: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
                     elif info.isreg() and wanted(path):
                         content = archive.extractfile(info)
                         yield Member(path, content.read() if content else b"")
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, ValueError, IndexError, RecursionError) as error:  # as tarfile has it
             process.kill()
             raise _unreadable(package, str(error), process) from error
         except BaseException:

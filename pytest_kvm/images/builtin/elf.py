@@ -30,7 +30,7 @@ def section(data: bytes, name: str) -> bytes:
         raise ValueError("not a little-endian ELF64 file")
     try:
         return next((content for title, content in _sections(data) if title == name), b"")
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"damaged ELF file: {error}") from error
 
 

@@ -152,12 +152,14 @@ def _plain(path: str) -> str:
     return path[: path.rindex(".ko") + len(".ko")]
 
 
-def _closure(name: str, chosen: _Chosen) -> list[str]:
-    """Return what must be loaded before a module, in an order that works."""
+def _closure(name: str, chosen: _Chosen, above: frozenset[str] = frozenset()) -> list[str]:
+    """Return what must be loaded before a module, in an order that works; raises ImageUnavailable for a circle."""
+    if name in above:
+        raise ImageUnavailable(f"the kernel module {name} needs itself")
     order: list[str] = []
     for needed in chosen.infos[name].depends:
         if needed in chosen.infos:
-            order += [*_closure(needed, chosen), needed]
+            order += [*_closure(needed, chosen, above | {name}), needed]
     return list(dict.fromkeys(order))
 
 

@@ -85,8 +85,17 @@ def parse_fields(stanza: str) -> dict[str, str]:
     return fields
 
 
+# Debian Policy, 5.6.1 and 5.6.12. These go into command lines and names of files.
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
+_SHA256 = re.compile(r"[0-9a-f]+")
+
+
 def _parse(stanza: str) -> Package:
     fields = parse_fields(stanza)
+    for key, pattern in (("Package", _NAME), ("Version", _VERSION), ("SHA256", _SHA256)):
+        if key in fields and not pattern.fullmatch(fields[key]):
+            raise ValueError(f"an index entry has an impossible {key}: {stanza[:80]!r}")
     try:
         return Package(
             name=fields["Package"],

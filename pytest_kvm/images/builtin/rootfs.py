@@ -66,6 +66,13 @@ def assemble(kernel: Sequence[Path], userland: Sequence[Path], keys: Keys, scrat
     ``scratch`` is a directory with room for some 400 MB for a while. Raises ImageUnavailable if a package
     lacks something, OSError if the disk is full.
     """
+    try:
+        return _assembled(kernel, userland, keys, scratch)
+    except ValueError as error:  # a name that leads out of the guest, a program that is none
+        raise ImageUnavailable(f"the packages of the built-in guest are damaged: {error}") from error
+
+
+def _assembled(kernel: Sequence[Path], userland: Sequence[Path], keys: Keys, scratch: Path) -> Guest:
     tree = Initramfs()
     for directory in ("dev", "proc", "sys", "run", "mnt", "bin", "sbin", "usr/bin", "usr/sbin", "var/log"):
         tree.directory(directory)
@@ -112,8 +119,9 @@ def _add_userland(tree: Initramfs, packages: Sequence[Path]) -> None:
         if name in done:
             continue
         done.add(name)
-        target = name
-        while target not in files and target in links:
+        target, passed = name, set[str]()
+        while target not in files and target in links and target not in passed:
+            passed.add(target)
             target = links[target]
         if target not in files:
             raise ImageUnavailable(f"the packages of the built-in guest do not hold the library {name}")
