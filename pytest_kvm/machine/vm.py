@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 
 _SHUTDOWN = Usual(60)
+# QEMU says that the guest is off a moment before it ends.
+_OFF_PATIENCE = 5.0
 
 
 class VM(Machine, Expecting, Runner):
@@ -279,8 +281,13 @@ class VM(Machine, Expecting, Runner):
             )
         if run.process.returncode != 0:
             raise self._exited(run.process)
-        self._asked_off = True
-        self._end_run()
+        self.went_off()
+
+    def went_off(self) -> None:
+        """The guest has switched itself off, as was wanted: QEMU ends in this moment (or stays, with -no-shutdown)."""
+        if self.watch.wait_only(lambda: not self.running, Deadline(_OFF_PATIENCE)):
+            self._asked_off = True
+            self._end_run()
 
     def power_cut(self) -> None:
         """Switch the machine off without a word to the guest; its disks stay as they are."""

@@ -20,6 +20,8 @@ from pytest_kvm.waiting import Watch
 
 PORTS = ("ctl", "in", "out", "err")
 _CHUNK = 1 << 20
+# What is lost with QEMU, whose end is about to be known.
+BROKEN = "the connection to QEMU broke"
 # Of what comes on ctl, each line is looked at, and no line has more than a word and a random UUID.
 _LINES_CHUNK = 4 << 10
 _LONGEST_LINE = 100
@@ -138,7 +140,7 @@ class Lane:
         try:
             await self._loop.sock_sendall(self._sockets["ctl"], header.encode() + job.script)
         except (OSError, KeyError):
-            self.lose("the connection to QEMU broke")
+            self.lose(BROKEN)
         finally:
             self._sending = False
         if await self._answer == "busy":

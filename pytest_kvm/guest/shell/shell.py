@@ -14,7 +14,7 @@ from pytest_kvm.guest.result import Command, script_of, shorten
 from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.shell.control import Control
 from pytest_kvm.guest.shell.job import Job
-from pytest_kvm.guest.shell.lane import PORTS, Lane, SavedLane
+from pytest_kvm.guest.shell.lane import BROKEN, PORTS, Lane, SavedLane
 from pytest_kvm.guest.shell.popen import GuestProcess
 from pytest_kvm.guest.shell.resume import PORT as RESUME
 from pytest_kvm.guest.shell.resume import Resume
@@ -33,6 +33,7 @@ PREFIX = "org.pytest-kvm."
 MAX_LANES = (MAX_PORTS - 1) // len(PORTS)
 # A killed command's status comes within milliseconds; a guest that is not answering at all is given this long.
 _KILL_PATIENCE = 5.0
+_NEWS_PATIENCE = 1.0
 # To save the machine's state may wait for a guest that is slow.
 _HOLD_PATIENCE = 30.0
 
@@ -340,6 +341,9 @@ class Shell(Runner):
 
     def lost(self, process: GuestProcess) -> Exception:
         """Return the error for a command that will never have a status."""
+        if process.job.lost == BROKEN:
+            # The connection breaks a moment before QEMU's end is known, which tells more.
+            self._watch.wait_only(lambda: self._watch.failed, Deadline(_NEWS_PATIENCE))
         self._watch.check()
         if process.job.refusal is not None:
             return process.job.refusal

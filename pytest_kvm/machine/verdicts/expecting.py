@@ -110,6 +110,8 @@ def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Exp
             _await(vm, expectation, before, timeout)
     finally:
         journal.close(expectation)
+    if any(finding.kind == "shutdown" for finding in expectation.findings):
+        vm.went_off()
     if expectation.fatal:
         for finding in journal.findings:
             if finding not in before and not finding.fatal:
