@@ -13,8 +13,8 @@ _MIB = 1 << 20
 # The rest is for the host, pytest, the templates, and the page cache that machines begin from.
 _SHARE_OF_MEMORY = 3, 4
 # More virtual CPUs than real ones only make machines slower; many more make them run into their deadlines.
-_VCPUS_PER_CPU = 4
-_FEWEST_VCPUS = 8
+_VCPUS_PER_CPU = 16
+_FEWEST_VCPUS = 32
 
 
 @dataclass(frozen=True)

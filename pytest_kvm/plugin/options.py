@@ -29,7 +29,7 @@ HELP = {
     "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
     "memory-budget": "what the machines of all your sessions may take together on this host, or off (default: three "
     "quarters of its memory)",
-    "max-vcpus": "how many virtual CPUs they may have, or off (default: 4 for each CPU, at least 8)",
+    "max-vcpus": "how many virtual CPUs they may have, or off (default: 16 for each CPU, at least 32)",
     "max-machines": "how many there may be, or off (the default)",
     "artifacts": "whether what is known about a test's machines is kept: on-failure (the default), always, never",
     "artifacts-dir": "directory for it (default: test-results in the root directory)",

@@ -44,7 +44,7 @@ def test_words() -> None:
     assert not limits.unlimited
 
 
-@pytest.mark.parametrize(("cpus", "vcpus"), [(1, 8), (2, 8), (16, 64)])
+@pytest.mark.parametrize(("cpus", "vcpus"), [(1, 32), (2, 32), (16, 256)])
 def test_the_default(cpus: int, vcpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amounts, "total", lambda: 8 << 30)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
