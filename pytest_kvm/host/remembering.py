@@ -31,7 +31,7 @@ class Remembered:
         place = self._directory / f"file-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.json"
         known: dict[str, Any] = {}
         identity = file_identity(path)
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             remembered = json.loads(place.read_text())
             if remembered["identity"] == identity:
                 known = remembered

@@ -27,7 +27,7 @@ def read_project(folder: Path) -> dict[str, Image]:
             tool = tomllib.load(file).get("tool", {})
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: {error}") from error
     tables = tool.get("pytest-kvm", {}) if isinstance(tool, Mapping) else {}
     if not isinstance(tables, Mapping):
@@ -71,5 +71,5 @@ def _pattern(table: Mapping[str, object]) -> re.Pattern[str]:
         raise SpecError(f"ready = {shown(dict(table))}: expected {{pattern = '…'}}", keyword="ready", value=table)
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SpecError(f"ready: {pattern!r} is not a regular expression: {error}", keyword="ready") from error

@@ -13,6 +13,7 @@ from pytest_kvm.machine.state import Damaged
 from pytest_kvm.machine.templates import Busy, Impossible, OpenTemplate
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.plan import PlannedDrive
+from pytest_kvm.visible import visible
 from pytest_kvm.waiting import Deadline
 
 _log = logging.getLogger("pytest_kvm")
@@ -61,7 +62,7 @@ class FromTemplate:
         return self._boot(vm, trouble, wait=wait)
 
     def _boot(self, vm: VM, reason: str, *, wait: bool) -> Started:
-        _log.info("VM %r is booted: %s", vm.name, reason)
+        _log.info("VM %r is booted: %s", vm.name, visible(reason))
         vm._revive()
         return Boot([*self.cold, *self.later], reason).start(vm, wait=wait)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pytest_kvm.errors import QMPError
 from pytest_kvm.guest.shell.shell import Shell
 from pytest_kvm.machine.run import LOCK, in_use
-from pytest_kvm.qemu.blocks import device, node
+from pytest_kvm.qemu.blocks import device, node, sayable
 from pytest_kvm.qemu.cmdline import ROOT_PORTS
 from pytest_kvm.qemu.plan import IMAGE_DISKS, SEED_DISK, DriveFile, PlannedDrive, machine_kind
 from pytest_kvm.qemu.qmp import QMP
@@ -49,8 +49,10 @@ def split(
 
 
 def _pluggable(planned: PlannedDrive) -> bool:
-    # Firmware looks for what it boots from before; properties may be about what a root port changes.
-    return planned.drive.bootindex is None and not planned.drive.properties
+    # Firmware looks for what it boots from before; properties may be about what a root port changes; QMP has names of
+    # files in JSON.
+    drive = planned.drive
+    return drive.bootindex is None and not drive.properties and (drive.file is None or sayable(drive.file))
 
 
 def plug(

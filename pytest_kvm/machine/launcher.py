@@ -41,6 +41,7 @@ from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives, without_forwar
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
+from pytest_kvm.visible import visible
 
 _log = logging.getLogger("pytest_kvm")
 
@@ -259,7 +260,7 @@ class Launcher:
         if reason is not None:
             if spec.start == "clone":
                 raise SpecError(f"vm(start='clone'): the machine cannot be cloned: {reason}", keyword="start")
-            _log.info("VM %r is booted: %s", spec.name, reason)
+            _log.info("VM %r is booted: %s", spec.name, visible(reason))
             return Boot(drives, reason)
 
         def build() -> VM:

@@ -73,7 +73,7 @@ def _needed(spec: VMSpec, image: Image) -> list[str]:
 def _driver(device: str) -> str:
     """Return the driver of a ``-device`` text."""
     if device.startswith("{"):
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             return str(json.loads(device).get("driver"))
     return device.partition(",")[0].removeprefix("driver=")
 

@@ -81,7 +81,7 @@ class State:
                 state.check()
                 if state.digest() != manifest["digest"]:
                     raise Damaged(f"{path} has been changed")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Damaged(f"{path / MANIFEST} is not what was written: {error}") from error
         return state
 

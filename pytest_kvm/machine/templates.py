@@ -9,6 +9,7 @@ on files in it. Templates are made one at a time per key, under a lock beside th
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -162,7 +163,7 @@ class Templates:
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
     def _entry(self, link: Path) -> Entry:
-        folder = self.directory / os.readlink(link)
+        folder = self._target(link)
         lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if lock is not None:
             os.close(lock)
@@ -218,7 +219,7 @@ class Templates:
         link = self.directory / key
         try:
             while True:
-                folder = self.directory / os.readlink(link)
+                folder = self._target(link)
                 lock = _lock(folder, how)
                 if lock is None:
                     return None
@@ -228,6 +229,13 @@ class Templates:
                 os.close(lock)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _target(self, link: Path) -> Path:
+        """Return the folder that a link leads to, which is here: no other is ours to remove. Raises OSError."""
+        name = os.readlink(link)
+        if name != os.path.basename(name) or name in ("", ".", ".."):
+            raise FileNotFoundError(errno.ENOENT, "it leads out of the store", str(link))
+        return self.directory / name
 
     def _unusable(self, error: OSError) -> Impossible:
         return Impossible(f"no template can be kept in {self.directory}: {error.strerror}")

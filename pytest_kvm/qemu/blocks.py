@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, machine_kind
 from pytest_kvm.qemu.text import option
@@ -30,7 +30,7 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
         if file.temporary:
             yield from ("-drive", _temporary(planned, file))
         else:
-            yield from ("-blockdev", json.dumps(node(planned, file)))
+            yield from ("-blockdev", _text(node(planned, file)))
         driver, settings = device(planned, kind)
         yield from ("-device", option(driver, settings))
 
@@ -60,6 +60,30 @@ def _temporary(planned: PlannedDrive, file: DriveFile) -> str:
         settings |= {"file.driver": "file", "file.filename": os.fspath(file.path)}
     settings["readonly" if file.read_only else "snapshot"] = True
     return option("if=none", settings)
+
+
+def sayable(path: str | os.PathLike[str]) -> bool:
+    """Return whether JSON can have a file's name in it: QEMU takes no bytes in it that are not UTF-8."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(made: dict[str, object]) -> str:
+    """Return a node as ``-blockdev`` takes it: JSON, or keys and values where JSON cannot have the file's name."""
+    file = made["file"]
+    if not isinstance(file, dict) or sayable(file["filename"]):
+        return json.dumps(made)
+    return option(str(made["driver"]), _flat({key: value for key, value in made.items() if key != "driver"}))
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def device(planned: PlannedDrive, kind: str) -> tuple[str, dict[str, object]]:

@@ -12,6 +12,7 @@ from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.size import parse_memory
+from pytest_kvm.spec.smp import parse_smp
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
@@ -58,7 +59,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         return
     if spec.cpu or plan.accel.partition(",")[0] == "kvm":
         yield from ("-cpu", spec.cpu or "host")
-    yield from ("-smp", str(spec.smp))
+    yield from ("-smp", str(parse_smp(spec.smp)))
     yield from ("-m", _memory(spec.memory))
     if plan.ram is not None:
         yield from ("-object", _ram(plan.ram, spec.memory))
@@ -131,7 +132,7 @@ def _boot(plan: Plan) -> Iterator[str]:
         if plan.append:
             yield from ("-append", plan.append)
     if plan.spec.boot is not None:
-        yield from ("-boot", plan.spec.boot)
+        yield from ("-boot", str(parse_boot(plan.spec.boot)))
 
 
 def _extras(plan: Plan, kind: str, binary: QEMUBinary) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_kvm.spec.text import split_options
-from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown
+from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown, whole_number
 
 BOOT_KEYS = ("order", "once", "menu", "splash", "splash-time", "reboot-timeout", "strict")
 BOOT_WANTED = "QEMU's text such as 'dc' or 'order=dc,once=n,menu=on'"
@@ -28,6 +28,13 @@ class Boot:
     splash_time: int | None = None
     reboot_timeout: int | None = None
     strict: bool | None = None
+
+    def __str__(self) -> str:
+        """Return QEMU's text."""
+        given = {key: getattr(self, key.replace("-", "_")) for key in BOOT_KEYS}
+        words = {True: "on", False: "off"}
+        said = {key: words[value] if isinstance(value, bool) else str(value) for key, value in given.items()}
+        return ",".join(f"{key}={text.replace(',', ',,')}" for key, text in said.items() if given[key] is not None)
 
 
 def read_boot(value: str) -> Boot:
@@ -72,9 +79,10 @@ def _milliseconds(options: dict[str, str], key: str, least: int) -> int | None:
     text = options.get(key)
     if text is None:
         return None
-    if not re.fullmatch(r"-?\d{1,6}", text) or not least <= int(text) <= 0xFFFF:
+    number = whole_number(text)
+    if number is None or not least <= number <= 0xFFFF:
         raise Rejected(f"{key} must be from {least} to 65535 milliseconds, got {shown(text)}")
-    return int(text)
+    return number
 
 
 parse_boot = parser_of("boot")(read_boot)

@@ -11,7 +11,7 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.postponing import is_postponing
 from pytest_kvm.spec.reference import holds_reference
 from pytest_kvm.spec.values import Check
-from pytest_kvm.spec.wording import about, did_you_mean, field_of, shown
+from pytest_kvm.spec.wording import Rejected, about, did_you_mean, field_of, shown
 
 
 class Checkable(Protocol):
@@ -33,7 +33,7 @@ def checked(call: str, *, postponable: bool = False) -> Callable[[type[Declared]
         names = [field.name for field in fields(cls) if field.init]
 
         @wraps(construct)
-        def __init__(self: Declared, *args: object, **kwargs: object) -> None:
+        def __init__(self: Declared, /, *args: object, **kwargs: object) -> None:
             construct(self, *args, **{key: value for key, value in kwargs.items() if key in names})
             try:
                 check_names(call, kwargs, names)
@@ -71,9 +71,12 @@ def check_names(call: str, given: Mapping[str, object], names: Iterable[str]) ->
 def check_values(call: str, given: Mapping[str, object], checks: Mapping[str, Check]) -> None:
     """Raise SpecError for the first value that its check rejects, except those that a fixture will give."""
     for keyword, value in given.items():
-        if not holds_reference(value):
-            with about(field_of(call, keyword, value), keyword=keyword, value=value):
-                checks[keyword](value)
+        with about(field_of(call, keyword, value), keyword=keyword, value=value):
+            try:
+                if not holds_reference(value):
+                    checks[keyword](value)
+            except RecursionError:
+                raise Rejected("it is nested too deeply") from None
 
 
 def short_repr(declared: Checkable, *, implied: Mapping[str, object]) -> str:

@@ -85,11 +85,13 @@ class Drive:
     def __post_init__(self) -> None:
         """Fill in what follows from other fields."""
         for name, value in self._implied().items():
-            if getattr(self, name) in ("", None):
+            given = getattr(self, name)
+            if given is None or (isinstance(given, str) and not given):
                 object.__setattr__(self, name, value)
 
     def _implied(self) -> dict[str, object]:
-        return {"interface": "ide" if self.media == "cdrom" else "virtio", "snapshot": self.file is not None}
+        on_cdrom = isinstance(self.media, str) and self.media == "cdrom"
+        return {"interface": "ide" if on_cdrom else "virtio", "snapshot": self.file is not None}
 
     def __repr__(self) -> str:
         return short_repr(self, implied=self._implied())

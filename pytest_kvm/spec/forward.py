@@ -6,14 +6,14 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown
+from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown, whole_number
 
 LOOPBACK = "127.0.0.1"
 LARGEST_PORT = 65535
 FORWARD_WANTED = "a guest port or QEMU's text such as 'tcp:127.0.0.1:0-:8080' or 'udp::5353-:53'"
 FORWARD_TEXT = re.compile(
-    r"(?P<protocol>tcp|udp|):(?P<host_address>[^:-]*):(?P<host_port>-?\d*)"
-    r"-(?P<guest_address>[^:-]*):(?P<guest_port>-?\d+)"
+    r"(?P<protocol>tcp|udp|):(?P<host_address>[^:-]*):(?P<host_port>-?[0-9]{0,18})"
+    r"-(?P<guest_address>[^:-]*):(?P<guest_port>-?[0-9]{1,18})"
 )
 
 
@@ -48,7 +48,7 @@ def read_hostfwd(value: int | str) -> Forward:
     return Forward(
         match["protocol"] or "tcp",
         _address("host", match["host_address"]) or LOOPBACK,
-        _port("the host's port", int(match["host_port"] or 0), 0),
+        _port("the host's port", whole_number(match["host_port"]) or 0, 0),
         _address("guest", match["guest_address"]),
         _port("the guest's port", int(match["guest_port"]), 1),
     )

@@ -78,8 +78,8 @@ def check_checksum(value: object) -> None:
 def _prompt(value: object) -> None:
     text("a regular expression for the shell's prompt")(value)
     try:
-        re.compile(str(value))
-    except re.error as error:
+        re.compile(f"(?:{value})")  # it becomes a part of another one
+    except (re.error, OverflowError, RecursionError) as error:
         raise Rejected(f"{shown(value)} is not a regular expression: {error}") from None
 
 

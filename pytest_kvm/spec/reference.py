@@ -45,7 +45,7 @@ def holds_reference(value: object) -> bool:
         return any(holds_reference(item) for item in value)
     if isinstance(value, Mapping):
         return any(holds_reference(item) for item in value.values())
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return any(holds_reference(getattr(value, field.name)) for field in fields(value) if field.init)
     return False
 

@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pytest_kvm.spec.text import split_options
-from pytest_kvm.spec.wording import Rejected, about, expected, expected_type, field_of, parser_of, shown
+from pytest_kvm.spec.wording import (
+    Rejected,
+    about,
+    expected,
+    expected_type,
+    field_of,
+    parser_of,
+    shown,
+    whole_number,
+)
 
 # QEMU's util/cutils.c, do_strtosz: powers of 1024, any case.
 UNITS = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
-SIZE_TEXT = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[bkmgtpe]?)", re.IGNORECASE)
+SIZE_TEXT = re.compile(
+    r"(?P<number>[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?P<unit>[bkmgtpe]?)", re.IGNORECASE | re.ASCII
+)
 LARGEST = 2**63 - 1
 # What a machine has when neither the test nor the image says.
 DEFAULT_MEMORY = "256M"
@@ -76,13 +87,14 @@ def read_memory(value: int | str | None) -> Memory:
         return Memory(size)
     maxmem = read_size(options["maxmem"])
     slots = options.get("slots", "0")
-    if not slots.isdigit() or int(slots) > MOST_SLOTS:
+    count = whole_number(slots)
+    if count is None or not 0 <= count <= MOST_SLOTS:
         raise Rejected(f"slots must be a number from 0 to {MOST_SLOTS}, got {shown(slots)}")
     if maxmem < size:
         raise Rejected(f"maxmem={options['maxmem']} is less than the memory, {options['size']}")
-    if (int(slots) > 0) != (maxmem > size):
+    if (count > 0) != (maxmem > size):
         raise Rejected("slots= and a maxmem= larger than the memory need each other")
-    return Memory(size, int(slots), maxmem)
+    return Memory(size, count, maxmem)
 
 
 parse_memory = parser_of("memory")(read_memory)

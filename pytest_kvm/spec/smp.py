@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from pytest_kvm.spec.text import split_options
-from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown
+from pytest_kvm.spec.wording import Rejected, expected, expected_type, parser_of, shown, whole_number
 
 # From the outermost to the innermost, as in QEMU's qapi/machine.json, SMPConfiguration.
 TOPOLOGY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
@@ -30,21 +30,27 @@ class Smp:
     cores: int | None = None
     threads: int | None = None
 
+    def __str__(self) -> str:
+        """Return QEMU's text."""
+        topology = [f",{key}={getattr(self, key)}" for key in TOPOLOGY if getattr(self, key) is not None]
+        return "".join([str(self.cpus), f",maxcpus={self.maxcpus}" if self.maxcpus != self.cpus else "", *topology])
+
 
 def read_smp(value: int | str) -> Smp:
     """Return the processors; raises Rejected."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise expected_type(SMP_WANTED, value)
     text = str(value).strip()
-    if "=" not in text and "," not in text and not text.lstrip("-").isdigit():
+    if "=" not in text and "," not in text and whole_number(text) is None:
         raise expected(SMP_WANTED, value)
     given: dict[str, int] = {}
-    for key, number in split_options(text, keys=("cpus", "maxcpus", *TOPOLOGY), first="cpus").items():
-        if not number.lstrip("-").isdigit():
-            raise expected(SMP_WANTED, value, f"{key} is {shown(number)}")
-        if int(number) < 1:
+    for key, said in split_options(text, keys=("cpus", "maxcpus", *TOPOLOGY), first="cpus").items():
+        number = whole_number(said)
+        if number is None:
+            raise expected(SMP_WANTED, value, f"{key} is {shown(said)}")
+        if number < 1:
             raise Rejected(f"{key} must be at least 1, got {number}")
-        given[key] = int(number)
+        given[key] = number
     topology = {key: given[key] for key in TOPOLOGY if key in given}
     maxcpus = given.get("maxcpus", given.get("cpus", prod(topology.values())))
     cpus = given.get("cpus", maxcpus)

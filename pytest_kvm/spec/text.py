@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_kvm.spec.wording import Rejected, did_you_mean, shown
+from pytest_kvm.spec.wording import Rejected, check_sayable, did_you_mean, shown
 
 
 def split_options(text: str, *, keys: Sequence[str], first: str) -> dict[str, str]:
@@ -15,6 +15,7 @@ def split_options(text: str, *, keys: Sequence[str], first: str) -> dict[str, st
     without a value.
     """
     options: dict[str, str] = {}
+    check_sayable(text)
     parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
     for number, part in enumerate(parts):
         key, equals, value = part.partition("=")

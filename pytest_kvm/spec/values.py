@@ -7,9 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from pytest_kvm.spec.reference import FixtureReference
-from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_type, listed, shown
+from pytest_kvm.spec.wording import Rejected, check_sayable, did_you_mean, expected, expected_type, listed, shown
 
 Check = Callable[[object], None]
+# Python's clocks and locks end at some 9e9 (threading.TIMEOUT_MAX).
+LONGEST = 1_000_000_000
+# Names of properties, those of arrays among them; anything else could be the beginning of another one.
+_PROPERTY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\[\]-]*")
 
 
 def boolean(value: object) -> None:
@@ -24,7 +28,7 @@ def path(value: object) -> None:
         raise expected_type("a path", value)
     if not os.fspath(value):
         raise expected("a path", value)
-    _no_null(os.fspath(value))
+    check_sayable(os.fspath(value))
 
 
 def text(what: str, pattern: str = r"(?s:.+)") -> Check:
@@ -35,14 +39,9 @@ def text(what: str, pattern: str = r"(?s:.+)") -> Check:
             raise expected_type(what, value)
         if not re.fullmatch(pattern, value):
             raise expected(what, value)
-        _no_null(value)
+        check_sayable(value)
 
     return check
-
-
-def _no_null(value: str) -> None:
-    if "\0" in value:
-        raise Rejected(f"{shown(value)} has a NUL character, which no command line can carry")
 
 
 def whole(what: str, least: int, most: int | None = None) -> Check:
@@ -59,12 +58,14 @@ def whole(what: str, least: int, most: int | None = None) -> Check:
 
 
 def seconds(value: object) -> None:
-    """Accept a duration in seconds that is more than 0 and finite."""
+    """Accept a duration in seconds that is more than 0, and one that clocks can count."""
     wanted = "a number of seconds, more than 0"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise expected_type(wanted, value)
     if not 0 < value < float("inf"):
         raise expected(wanted, value)
+    if value > LONGEST:
+        raise Rejected(f"{shown(value)} seconds are more than {LONGEST}, the longest that is waited")
 
 
 def one_of(*names: str) -> Check:
@@ -109,12 +110,16 @@ def properties(*own_fields: str) -> Check:
         if not isinstance(value, Mapping):
             raise expected_type("a mapping of device properties", value)
         for key, item in value.items():
-            if not isinstance(key, str) or not key:
+            if not isinstance(key, str):
                 raise expected_type("the name of a device property", key)
-            if key in own_fields:
+            if not _PROPERTY.fullmatch(key):
+                raise expected("the name of a device property", key)
+            if key == "driver" or key in own_fields:
                 raise Rejected(f"the property '{key}' is set by the plugin; it cannot be given here")
             if not isinstance(item, (str, int, float, bool, list, tuple, dict, FixtureReference)):
                 raise expected_type(f"text, a number, True or False for the property '{key}'", item)
+            if isinstance(item, str):
+                check_sayable(item)
 
     return check
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -10,6 +12,8 @@ from typing import TypeVar
 from pytest_kvm.errors import SpecError
 
 LONGEST_VALUE = 80
+# Not \d, which is the digits of all scripts, nor any number of them: int() is not made for either.
+_WHOLE = re.compile("-?[0-9]{1,18}")
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -21,8 +25,28 @@ class Rejected(ValueError):
 
 def shown(value: object) -> str:
     """Return the value as a person would write it, shortened when it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # anything may be given, and its repr is not ours
+        text = f"<a {type(value).__name__} that cannot be shown>"
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def check_sayable(value: str) -> None:
+    """Reject a text that no command line, and no name of a file, can carry."""
+    if "\0" in value:
+        raise Rejected(f"{shown(value)} has a NUL character, which no command line can carry")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise Rejected(
+            f"{shown(value)} cannot be written in {error.encoding}, which command lines are in here"
+        ) from None
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a text is in decimal digits, with or without a minus; None for all others."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def listed(names: Iterable[str]) -> str:
