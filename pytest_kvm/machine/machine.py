@@ -143,7 +143,7 @@ class Machine:
     @property
     def activity(self) -> int:
         """A figure that grows with what is run in the guest, and with what goes wrong in it."""
-        return self.commands_journal.count + len(self.watcher.journal.findings)
+        return self.commands_journal.count + len(self.watcher.findings.all)
 
     @property
     def qmp(self) -> QMP:

@@ -202,7 +202,7 @@ class VM(Machine, Expecting, Runner):
         if isinstance(error, MachineError):
             take_screen(self)
         self._give_up_start(error)
-        self.watcher.journal.tell_all()  # it belongs to the caller
+        self.watcher.findings.tell_all()  # it belongs to the caller
 
     def _check_open(self) -> None:
         if self._closed:

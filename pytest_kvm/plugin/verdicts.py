@@ -57,7 +57,7 @@ def once(item: pytest.Item, error: BaseException) -> BaseException:
     """Return what a teardown has raised, without errors that tell the same twice: a fixture's, and its machine's."""
     if not isinstance(error, BaseExceptionGroup) or POOL not in item.stash:
         return error
-    findings = [finding for vm in item.stash[POOL].all_machines for finding in vm.watcher.journal.findings]
+    findings = [finding for vm in item.stash[POOL].all_machines for finding in vm.watcher.findings.all]
     kept: list[BaseException] = []
     known: set[int] = set()
     for each in reversed(error.exceptions):  # a machine's fixture ends last, and comes first
@@ -71,7 +71,7 @@ def once(item: pytest.Item, error: BaseException) -> BaseException:
 def tell(item: pytest.Item, error: BaseException) -> None:
     """Take note of an error that says what a machine found: it is not said again."""
     for vm in _machines(item):
-        vm.watcher.journal.tell(error)
+        vm.watcher.findings.tell(error)
 
 
 def judge(item: pytest.Item, machines: Iterable[VM], error: BaseException | None) -> None:
@@ -79,7 +79,7 @@ def judge(item: pytest.Item, machines: Iterable[VM], error: BaseException | None
     machines = list(machines)
     if error is not None:
         for vm in machines:
-            vm.watcher.journal.tell(error)
+            vm.watcher.findings.tell(error)
     found = [finding for vm in machines for finding in untold(vm, partial(allowances, item))]
     if not found:
         return
@@ -99,7 +99,7 @@ def add_notes(error: BaseException, others: Iterable[BaseException]) -> None:
 
 def untold(vm: VM, allowances: Allowances) -> list[Finding]:
     """Return what the machine found that is not allowed, and nobody was told of; that has happened now."""
-    found = vm.watcher.journal.untold()
+    found = vm.watcher.findings.untold()
     allowed = allowances(vm.name) if found else []
     for finding in found:
         finding.told = True

@@ -14,7 +14,7 @@ LAUNCHER = """
 import types
 from pytest_kvm.machine.disks import check_files
 from pytest_kvm.errors import BootTimeout, ImageUnavailable, TeardownError
-from pytest_kvm.machine.verdicts.journal import Journal
+from pytest_kvm.machine.verdicts.findings import Findings
 from pytest_kvm.waiting import Watch
 from pytest_kvm.qemu.iothread import IOThread
 
@@ -26,7 +26,7 @@ class StandIn:
     def __init__(self, spec):
         self.spec, self.name, self.broken, self.activity = spec, spec.name, None, 0
         self.serial = None
-        self.watcher = types.SimpleNamespace(journal=Journal(Watch()))
+        self.watcher = types.SimpleNamespace(findings=Findings(Watch()))
 
     def receive(self):
         pass

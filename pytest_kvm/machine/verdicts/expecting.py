@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_kvm.errors import AgentError, MachineError, NotSeen, QEMUExited, ShellLost, SSHError, Verdict
 from pytest_kvm.machine.verdicts.finding import Finding
-from pytest_kvm.machine.verdicts.journal import Expectation
+from pytest_kvm.machine.verdicts.findings import Expectation
 from pytest_kvm.machine.verdicts.settling import settle
 from pytest_kvm.waiting import Deadline, Usual
 
@@ -96,10 +96,10 @@ class Expecting:
 
 @contextlib.contextmanager
 def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Expectation]:
-    journal = vm.watcher.journal
-    before = journal.findings
+    found = vm.watcher.findings
+    before = found.all
     timeout = vm.watch.limit(timeout) or 0.0
-    journal.open(expectation)
+    found.open(expectation)
     try:
         try:
             yield expectation
@@ -109,11 +109,11 @@ def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Exp
         else:
             _await(vm, expectation, before, timeout)
     finally:
-        journal.close(expectation)
+        found.close(expectation)
     if any(finding.kind == "shutdown" for finding in expectation.findings):
         vm.went_off()
     if expectation.fatal:
-        for finding in journal.findings:
+        for finding in found.all:
             if finding not in before and not finding.fatal:
                 finding.expected = True  # it led up to it
 
@@ -132,7 +132,7 @@ def _await(vm: VM, expectation: Expectation, before: list[Finding], timeout: flo
     known = vm.watch.failures if expectation.findings else 0
     if vm.watch.wait_for(lambda: bool(expectation.findings), Deadline(timeout), known=known):
         return
-    others = [finding.title or finding.kind for finding in vm.watcher.journal.findings if finding not in before]
+    others = [finding.title or finding.kind for finding in vm.watcher.findings.all if finding not in before]
     wanted = expectation.what + (f" matching {expectation.pattern.pattern!r}" if expectation.pattern else "")
     raise NotSeen(
         f"VM {vm.name!r}: {wanted} was expected, and did not come within {timeout:g} s; "

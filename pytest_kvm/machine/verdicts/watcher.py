@@ -9,7 +9,7 @@ from pytest_kvm.errors import DriveFailed, MachineError
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.recognisers.splat import Splat
 from pytest_kvm.machine.verdicts.finding import Finding, panic, splat
-from pytest_kvm.machine.verdicts.journal import Journal
+from pytest_kvm.machine.verdicts.findings import Findings
 from pytest_kvm.machine.verdicts.listener import Listener
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.qmp import Event
@@ -21,7 +21,7 @@ _TAIL = 60
 
 
 class Watcher:
-    """Writes into the ``journal`` what happens to the machine ``name``.
+    """Writes into the ``findings`` what happens to the machine ``name``.
 
     ``shutdown_asked`` and ``reset_asked`` say that somebody wants the machine to go off, or to be reset: that is no
     finding. ``boots`` says whether the guest is meant to come up at all: a machine for QMP alone need not find anything
@@ -29,7 +29,7 @@ class Watcher:
     """
 
     def __init__(self, name: str, *, io: IOThread, watch: Watch, boots: bool) -> None:
-        self.journal = Journal(watch)
+        self.findings = Findings(watch)
         self.shutdown_asked = False
         self.reset_asked = False
         self._name = name
@@ -59,12 +59,12 @@ class Watcher:
         """Somebody waits for the guest to switch itself off; it may have done so already."""
         with self._watch:
             self.shutdown_asked = True
-            self.journal.accept("shutdown")
+            self.findings.accept("shutdown")
 
     def revive(self) -> None:
         """The machine begins anew."""
         self.shutdown_asked = self.reset_asked = False
-        self.journal.revive()
+        self.findings.revive()
 
     @property
     def pending(self) -> bool:
@@ -86,10 +86,10 @@ class Watcher:
 
     def _printed(self, report: Splat) -> None:
         if not report.fatal:
-            self.journal.add(splat(self._name, report.kind, report.title, report.text))
+            self.findings.add(splat(self._name, report.kind, report.title, report.text))
             return
         firmware = report.kind == "firmware"
-        self.journal.add(
+        self.findings.add(
             panic(self._name, report.kind, report.title, report.text, console=self._tail()),
             optional=firmware and not self._boots,
         )
@@ -101,7 +101,7 @@ class Watcher:
                 f"known about it: {type(error).__name__}: {error}"
             )
 
-        self.journal.add(Finding(kind="scan", title="the console could not be scanned", make=make))
+        self.findings.add(Finding(kind="scan", title="the console could not be scanned", make=make))
 
     def _tail(self) -> str:
         return self._ports[0][0].tail(_TAIL) if self._ports else ""
@@ -120,9 +120,9 @@ class Watcher:
         self._last_reset = time
         self.drain()  # a panic that was printed is the cause of it
         if not data.get("guest", False):
-            self.journal.revive()  # somebody pressed the reset button
+            self.findings.revive()  # somebody pressed the reset button
         elif not again and not self.reset_asked:
-            self.journal.add(self._end("reboot"), goes_on=True)
+            self.findings.add(self._end("reboot"), goes_on=True)
         self.reset_asked = False
 
     def _shutdown(self, _: Event, data: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class Watcher:
         reason = data.get("reason", "")
         if data.get("guest", False):
             if not self.shutdown_asked:
-                self.journal.add(self._end("shutdown"), goes_on=True)
+                self.findings.add(self._end("shutdown"), goes_on=True)
                 self.shutdown_asked = True  # QEMU ends because of it
         elif reason != "host-signal":  # that one is told when QEMU has ended
             self.shutdown_asked = True
@@ -140,12 +140,12 @@ class Watcher:
 
     def _panicked(self, _: Event, __: dict[str, Any]) -> None:
         self.drain()
-        self.journal.add(panic(self._name, "panic", "", "", console=self._tail()))
+        self.findings.add(panic(self._name, "panic", "", "", console=self._tail()))
 
     def _watchdog(self, _: Event, data: dict[str, Any]) -> None:
         self.drain()
         action = data.get("action", "")
-        found = self.journal.add(
+        found = self.findings.add(
             panic(self._name, "watchdog", f"watchdog: action {action}", "", console=self._tail()), goes_on=True
         )
         if found is not None and found.expected:
@@ -170,12 +170,12 @@ class Watcher:
                 nospace=nospace,
             )
 
-        self.journal.add(Finding(kind="drive", title=f"drive {drive} failed: {reason}", make=make))
+        self.findings.add(Finding(kind="drive", title=f"drive {drive} failed: {reason}", make=make))
 
     def _resumed(self, _: Event, __: dict[str, Any]) -> None:
-        dead = self.journal.dead
+        dead = self.findings.dead
         if dead is not None and dead.kind == "drive":
-            self.journal.revive()  # there is room again, says who resumed it
+            self.findings.revive()  # there is room again, says who resumed it
 
     def _end(self, kind: str) -> Finding:
         return panic(self._name, kind, kind, "", console=self._tail())
@@ -184,5 +184,5 @@ class Watcher:
         """QEMU has ended, as somebody ``wanted`` or not; nobody need wait for it."""
         self.drain()
         if not wanted:
-            self.journal.add(Finding(kind="exit", title=how, make=make))
+            self.findings.add(Finding(kind="exit", title=how, make=make))
         self._watch.fail(make)

@@ -31,7 +31,7 @@ class Expectation:
         return self.accepts(finding) and (self.pattern is None or finding.matches(self.pattern))
 
 
-class Journal:
+class Findings:
     """The findings of one machine, over all its starts; usable from any thread."""
 
     def __init__(self, watch: Watch) -> None:
@@ -91,7 +91,7 @@ class Journal:
             self._watch.forgiving -= expectation.fatal
 
     @property
-    def findings(self) -> list[Finding]:
+    def all(self) -> list[Finding]:
         """All that was found, oldest first."""
         with self._watch:
             return list(self._findings)
