@@ -18,6 +18,8 @@ from pytest_kvm.waiting import Deadline
 
 # Whoever a session starts inherits it: that is how its processes are found, and no others.
 _MARK = "PYTEST_KVM_TESTED_SESSION"
+# Other sessions on this host are nothing that it waits for, or fails of.
+NO_BUDGET = ("--kvm-memory-budget=off", "--kvm-max-vcpus=off")
 # Of a process that was told to end, on a host that is busy (seconds).
 PATIENCE = 180.0
 
@@ -39,7 +41,17 @@ class Session:
         self._temporary = temporary
         self._mark = uuid4().hex
         self._environment = {**os.environ, "TMPDIR": str(temporary), _MARK: self._mark, **(environment or {})}
-        command = [*within, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kvm-strict", *options]
+        command = [
+            *within,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--kvm-strict",
+            *NO_BUDGET,
+            *options,
+        ]
         self._log = folder / f"session-{self._mark}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

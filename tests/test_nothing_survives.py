@@ -148,27 +148,38 @@ def test_a_signal_to_all_of_it(start: Start) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_worker_ends_with_its_controller(number: signal.Signals, start: Start, pytester: pytest.Pytester) -> None:
-    session, _ = start("-n", "1")
+    body = f"""
+        try:
+            {WAIT}
+        except BaseException as error:
+            with open({str(pytester.path / "error")!r}, "w") as file:
+                file.write(type(error).__name__)
+            raise
+    """
+    session, _ = start("-n", "1", body=body)
     session.process.send_signal(number)
     assert session.end() == -number
     assert session.gone(PATIENCE)
     assert session.left() == []
+    assert (pytester.path / "error").read_text() == "Terminated"
     assert (pytester.path / "torn-down").exists()
 
 
 def test_a_worker_that_does_not_end_has_no_machine_any_more(start: Start) -> None:
     # It swallows what shall end it.
     body = """
+        import signal
         while True:
             try:
-                vm.run("sleep 3600", timeout=None)
-            except BaseException as error:
-                vm.wait_for_shutdown()
+                signal.pause()
+            except BaseException:
+                pass
     """
-    session, _ = start("-n", "1", body=body)
+    session, worker = start("-n", "1", body=body)
     session.process.kill()
     session.end()
     assert session.gone(PATIENCE, "qemu")
+    assert worker in session.processes()
     assert session.gone(PATIENCE)  # execnet sees to that
 
 

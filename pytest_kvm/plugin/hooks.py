@@ -169,10 +169,13 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close the launcher, after the session's fixtures; then end as a signal wants it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Close the launcher, after the session's fixtures, whatever goes wrong; then end as a signal wants it."""
     try:
-        close_launcher(session.config)
+        yield
     finally:
-        session.config.stash[SIGNALS].finish(session)
+        try:
+            close_launcher(session.config)
+        finally:
+            session.config.stash[SIGNALS].finish(session)

@@ -106,6 +106,24 @@ def test_what_cannot_be_removed_is_told_and_is_nobodys(base: Path, monkeypatch: 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_whose_it_is_can_be_read_to_the_last(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever is killed while he removes it leaves what others may remove.
+    made = make_run_dir()
+    for number in range(20):
+        (made.path / f"{number}.log").touch()
+    removed: list[str] = []
+    real = os.unlink
+
+    def unlink(name: str, *, dir_fd: int) -> None:
+        real(name, dir_fd=dir_fd)
+        removed.append(name)
+
+    monkeypatch.setattr("pytest_kvm.host.rundir.os.unlink", unlink)
+    made.remove()
+    assert len(removed) == 21
+    assert removed[-1] == OWNER
+
+
 def failing(*_: object, **__: object) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
