@@ -10,10 +10,10 @@ from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 from pytest_kvm.guest.recognisers.replay import Replay
 from pytest_kvm.guest.recognisers.report import Report
 from pytest_kvm.guest.recognisers.splat import Splat
-from pytest_kvm.guest.recognisers.table import NEW_KERNEL, NEW_MACHINE, RECOGNISERS
+from pytest_kvm.guest.recognisers.table import BANNER, NEW_KERNEL, NEW_MACHINE, RECOGNISERS
 
-# What stands in front of a report's first message.
-BANNER = "========"
+# Lines in which the report is awaited that a banner announces.
+_FRESH = 8
 # Lines after a report of which a panic can still be the consequence.
 _AFTERMATH = 64
 _GROUP = re.compile(r"\(\?P<\w+>")
@@ -45,15 +45,19 @@ class Reader:
         # The report before, and what came after it.
         self._last: Report | None = None
         self._since: list[str] = []
+        # What stands in front of a report's first message, and for how many lines that can be so.
         self._banner: list[str] = []
+        self._fresh = 0
         # Whether the kernel writes times; None for one that has not introduced itself.
         self._timed: bool | None = None
         self._replay = Replay()
+        # What a start has come to is told once: prompts are printed again and again.
+        self._told: set[str] = set()
 
     @property
     def idle(self) -> bool:
         """Whether lines can be left out that do not begin anything."""
-        return self._report is None and self._last is None
+        return self._report is None and self._last is None and not self._banner
 
     @property
     def pending(self) -> Splat | None:
@@ -73,8 +77,16 @@ class Reader:
             done = self._new_machine()
         else:
             done = self._continue(line, spots[-1])
-        self._banner = [line[spots[-1].first :]] if line.endswith(BANNER) else []
+        self._note_banner(line, spots[-1])
         return done
+
+    def _note_banner(self, line: str, start: Start) -> None:
+        if BANNER.match(line, start.text):
+            self._banner, self._fresh = [line[start.first :]], _FRESH
+        elif self._banner:
+            self._fresh -= 1
+            if not self._fresh:
+                self._banner = []
 
     def begins(self, line: str) -> bool:
         """Return whether a line would begin a report, or be the next important part of one."""
@@ -82,8 +94,6 @@ class Reader:
 
     def end(self) -> list[Splat]:
         """End the report that has begun."""
-        if self._report:
-            self._report.cut = True
         return self._close()
 
     def _close(self) -> list[Splat]:
@@ -100,11 +110,13 @@ class Reader:
             self._timed = False
         elif self._timed is None:
             self._timed = True
+        self._told.clear()
         return self._close()
 
     def _new_machine(self) -> list[Splat]:
         done = self._close()
         self._last = self._timed = None
+        self._told.clear()
         self._replay.forget()
         return done
 
@@ -124,21 +136,29 @@ class Reader:
     def _begin(self, line: str, beginning: _Beginning) -> list[Splat]:
         start, row, found = beginning
         printed = line[start.first :]
-        replayed = start.time is not None and self._replay.again(start.time, found.string)
+        replayed = self._was_there(start, row, found.string)
         if self._report and self._report.accepts(row):
             self._report.begin(row, found, printed)
             return self._close() if self._report.ended else []
-        if self._last and self._last.cut and self._last.accepts(row):
-            # Its first part was handed out.
+        if self._last and self._last.accepts(row):
+            # Its first part has been handed out.
             self._last.joined.add(row.name)
             return []
         done = self._close()
         timed = start.time is not None
         before = [*self._cause(row, timed=timed), *self._banner]
+        self._banner = []
         self._report = Report(row, timed=timed, replayed=replayed, before=before)
         self._report.begin(row, found, printed)
         self._last = None
         return [*done, *self._close()] if self._report.ended else done
+
+    def _was_there(self, start: Start, row: Recogniser, text: str) -> bool:
+        if row.source is Source.ANYONE:
+            told = row.name in self._told
+            self._told.add(row.name)
+            return told
+        return start.time is not None and self._replay.again(start.time, text)
 
     def _cause(self, row: Recogniser, *, timed: bool) -> list[str]:
         """Return the lines of the report whose consequence a panic is."""
@@ -152,10 +172,10 @@ class Reader:
         if report is None:
             self._follow(line, start)
             return []
-        if not report.timed:
-            report.add(line, line)
-        elif start.time is None:
+        if not report.may_have(start):
             report.pass_by()
+        elif start.time is None:
+            report.add(line, line)
         else:
             report.add(line[start.text :], line[start.first :])
         return self._close() if report.ended else []

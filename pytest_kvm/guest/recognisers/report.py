@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from pytest_kvm.guest.recognisers.frames import culprit, place, plain
-from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.line import Start
+from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 from pytest_kvm.guest.recognisers.shapes import BELONGS
 from pytest_kvm.guest.recognisers.splat import Splat
 
@@ -22,15 +23,14 @@ _MOST_FUNCTIONS = 64
 class Report:
     """A report of which something has come, and maybe more will.
 
-    ``timed`` says that its messages carry the time, ``replayed`` that it was printed before, ``cut`` that it was ended
-    before it ended itself. ``joined`` are the names of the rows of which it has a line.
+    ``timed`` says that its messages carry the time, ``replayed`` that it was printed before, ``ended`` that it is
+    complete. ``joined`` are the names of the rows of which it has a line.
     """
 
     def __init__(self, row: Recogniser, *, timed: bool, replayed: bool, before: list[str]) -> None:
         self.row = row
         self.timed = timed
         self.replayed = replayed
-        self.cut = False
         self.joined: set[str] = set()
         self.ended = False
         self._known: dict[str, str] = {}
@@ -59,6 +59,12 @@ class Report:
             if value:
                 self._known.setdefault(name.rstrip("23"), plain(value) if name.endswith("function") else value)
 
+    def may_have(self, start: Start) -> bool:
+        """Return whether a line can be one of the report's; what a program prints is in the way of a timed kernel's."""
+        if self.row.source is Source.ANYONE:
+            return start.time is None
+        return start.time is not None or not self.timed
+
     def add(self, text: str, printed: str, *, belongs: bool = False) -> None:
         """Add a message, if it can be one of the report's; ``printed`` is the message with its time."""
         self._count += 1
@@ -71,7 +77,7 @@ class Report:
             self._functions.append(function)
         last = self.row.ends is not None and self.row.ends.search(text) is not None
         self._held.append(printed)
-        if belongs or last or function or BELONGS.match(text):
+        if belongs or last or function or self.row.source is Source.ANYONE or BELONGS.match(text):
             self._keep()
         self.ended = last or len(self._held) > _PATIENCE or self._count >= self.row.span
 

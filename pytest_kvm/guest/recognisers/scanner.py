@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_kvm.guest.recognisers.cues import Places
 from pytest_kvm.guest.recognisers.line import line_of
-from pytest_kvm.guest.recognisers.reader import BANNER, Reader
+from pytest_kvm.guest.recognisers.reader import Reader
 from pytest_kvm.guest.recognisers.splat import Splat
 from pytest_kvm.guest.recognisers.table import CUES, PROMPTS
 
@@ -21,9 +21,8 @@ class Scanner:
 
     def __init__(self) -> None:
         self._reader = Reader()
-        # The unfinished line, and the one before it if it has been left out.
+        # The unfinished line.
         self._rest = b""
-        self._before = b""
 
     @property
     def pending(self) -> Splat | None:
@@ -76,22 +75,12 @@ class Scanner:
                 found = places.after(position)
                 if found is None or found >= end:
                     break
-                start = text.rfind(b"\n", position, found) + 1 or position
-                done += self._read_banner(text[position:start])
-                position = start
+                position = text.rfind(b"\n", position, found) + 1 or position
             line_end = text.index(b"\n", position)
             for piece in _pieces(text[position:line_end]):
                 done += self._reader.read(line_of(piece))
             position = line_end + 1
-            self._before = b""
-        if position < end:
-            self._before = text[text.rfind(b"\n", position, end - 1) + 1 or position : end]
         return done
-
-    def _read_banner(self, skipped: bytes) -> list[Splat]:
-        """Read the last line of what was left out if a report can begin with it."""
-        last = skipped[skipped.rfind(b"\n", 0, -1) + 1 :] or self._before
-        return self._reader.read(line_of(last.rstrip(b"\n"))) if BANNER.encode() in last else []
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:

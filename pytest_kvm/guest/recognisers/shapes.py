@@ -15,7 +15,7 @@ _REGISTERS = (
 _FAULTS = (
     r"#PF: |PGD |P4D |\*?pgd|\[[0-9a-f]{8,}\]|Oops|Internal error|Mem abort|Data abort|\w+ pgtable|"
     r"  \w+ = |KASAN: |Thread overran|note: |---\[|Exception |Dumping ftrace|Kernel Offset|Kernel panic|SMP: stopping|"
-    r"Disabled |Rebooting in|Starting crashdump|Fixing recursive|Insufficient|traps: |WARNING: kernel stack"
+    r"Disabl(?:ed|ing) |Rebooting in|Starting crashdump|Fixing recursive|Insufficient|traps: |WARNING: kernel stack"
 )
 _SANITIZERS = (
     r"={8}|-{24}|(?:Read|Write) (?:of|at) |Allocated by|Freed by|The buggy|Memory state|[ >]*[0-9a-f]{8,}: |\s*\^|"

@@ -19,6 +19,9 @@ from pytest_kvm.guest.recognisers.startup import STARTUP
 NEW_KERNEL = re.compile(r"Linux version \d|Booting Linux on physical CPU")
 NEW_MACHINE = re.compile(r"SeaBIOS \(version |UEFI firmware \(version ")
 
+# What the kernel puts in front of some reports.
+BANNER = re.compile(r"={24,}\Z")
+
 RECOGNISERS: tuple[Recogniser, ...] = (*PANICS, *SANITIZERS, *STALLS, *LOCKS, *MEMORY, *STARTUP, *OOPSES, *BUGS)
-CUES = Cues([cue for row in RECOGNISERS for cue in row.cues] + [b"Linux version ", b"SeaBIOS (version "])
+CUES = Cues([cue for row in RECOGNISERS for cue in row.cues] + [b"Linux version ", b"SeaBIOS (version ", b"=" * 24])
 PROMPTS = tuple(cue for row in RECOGNISERS if row.unfinished for cue in row.cues)
