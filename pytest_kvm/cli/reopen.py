@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; the status is that of ``--run``'s command."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupted_by(signal.SIGTERM, signal.SIGHUP))
-        launcher = stack.enter_context(contextlib.closing(Launcher(Settings(qemu=options.qemu, monitor=True))))
+        settings = Settings(qemu=options.qemu, monitor=True)
+        launcher = stack.enter_context(contextlib.closing(Launcher(settings, report=_report)))
         preserved = Preserved.load(options.folder, launcher.binary)
         vm = stack.enter_context(contextlib.closing(launcher.reopen(preserved)))
         if options.command is not None:
@@ -66,6 +67,10 @@ def run(options: argparse.Namespace) -> int:
             attach(attachable.console)
         print("\nThe machine has ended; its directory is as it was.")
     return 0
+
+
+def _report(line: str) -> None:
+    print(f"pytest-kvm: {line}", file=sys.stderr)
 
 
 def _introduce(preserved: Preserved, attachable: Attachable) -> None:

@@ -174,9 +174,16 @@ class Launcher:
     def reopen(self, preserved: Preserved) -> VM:
         """Bring back a machine that was saved when its test failed; it is as it was then, and ends with ``close``.
 
-        Raises MachineError when QEMU does not take its state.
+        It takes its share of the budget, and waits for it. Raises HostError, and MachineError when QEMU does not take
+        its state.
         """
-        vm = self._machine(preserved.spec, preserved.plan, preserved.image, preserved)
+        (share,) = self.reserve([preserved.spec])
+        try:
+            vm = self._machine(preserved.spec, preserved.plan, preserved.image, preserved)
+        except BaseException:
+            share.release()
+            raise
+        vm._share = share
         try:
             vm.start()
         except BaseException:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from pytest_kvm import MachineError, VMFactory
+from pytest_kvm.errors import BudgetExceeded
+from pytest_kvm.host.amounts import Limits
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.preserved import LOG, MANIFEST, MEMORY, Preserved, digest
 from pytest_kvm.machine.preserving import preserve
@@ -22,7 +24,7 @@ from pytest_kvm.machine.settings import Settings
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[Launcher]:
-    with closing(Launcher(Settings())) as made:
+    with closing(Launcher(Settings(limits=Limits()))) as made:
         yield made
 
 
@@ -118,6 +120,13 @@ def test_a_memory_that_qemu_does_not_take(folder: Path, launcher: Launcher) -> N
     with pytest.raises(MachineError, match=r"VM 'saved': QEMU did not take the machine in .*") as caught:
         launcher.reopen(Preserved.load(folder, launcher.binary))
     assert "Not a migration stream" in str(caught.value)
+
+
+def test_a_machine_that_does_not_fit(folder: Path, launcher: Launcher) -> None:
+    with closing(Launcher(Settings(limits=Limits(memory=300 << 20)))) as small:
+        preserved = Preserved.load(folder, launcher.binary)
+        with pytest.raises(BudgetExceeded, match="VM 'saved' takes 384 MiB"):
+            small.reopen(preserved)
 
 
 def test_another_machine(folder: Path, launcher: Launcher) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm import VM, Drive, FromFixture, GuestPanic, MachineError, VMFactory
+from pytest_kvm.host.amounts import Limits
 from pytest_kvm.machine import preserving
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.preserved import MEMORY, Preserved
@@ -29,7 +30,7 @@ Reopen = Callable[[Path], VM]
 def reopen() -> Iterator[Reopen]:
     """Brings back the machine in a folder, until the end of the test."""
     with ExitStack() as stack:
-        launcher = stack.enter_context(closing(Launcher(Settings())))
+        launcher = stack.enter_context(closing(Launcher(Settings(limits=Limits()))))
 
         def make(folder: Path) -> VM:
             return stack.enter_context(closing(launcher.reopen(Preserved.load(folder, launcher.binary))))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-TIMEOUT = 120
+TIMEOUT = 600  # the host may be busy
 PROMPT = "Ctrl-C ends the session: "
 PDB = r"\(Pdb\) "
 
@@ -51,7 +51,9 @@ def reopened(folder: Path, command: str) -> str:
 @pytest.fixture
 def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
     """A session with temporary files of its own, so that it shows what is left of them."""
-    pytester.makeini("[pytest]\naddopts = -p no:hypothesispytest -p no:cacheprovider --kvm-strict\n")
+    # Its machines wait for nobody's.
+    budget = "--kvm-memory-budget=off --kvm-max-vcpus=off"
+    pytester.makeini(f"[pytest]\naddopts = -p no:hypothesispytest -p no:cacheprovider --kvm-strict {budget}\n")
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
     monkeypatch.setenv("COLUMNS", "250")
     yield pytester
@@ -200,6 +202,19 @@ def test_keeping(inner: pytest.Pytester) -> None:
     assert ended(session) == pytest.ExitCode.TESTS_FAILED
     assert "1 failed, 1 passed, 1 xfailed" in before(session)
     assert left(inner) == []
+
+
+@pytest.mark.parametrize("option", ["--kvm-keep", "--pdb"])
+def test_what_happens_meanwhile_is_no_verdict(inner: pytest.Pytester, option: str) -> None:
+    inner.makepyfile("def test_fails(vm):\n    assert False\n")
+    session = spawn(inner, option)
+    session.expect_exact(PROMPT if option == "--kvm-keep" else "(Pdb) ")
+    # The connection dies with the guest.
+    shell(f"{way(session, 'SSH')} -o ServerAliveInterval=1 'echo c >/proc/sysrq-trigger' || true")
+    session.send("\r" if option == "--kvm-keep" else "continue\r")
+    assert ended(session) == pytest.ExitCode.TESTS_FAILED
+    assert "GuestPanic" not in before(session)
+    assert re.search(r"= 1 failed in ", before(session))
 
 
 def test_ctrl_c_while_kept(inner: pytest.Pytester) -> None:
