@@ -181,13 +181,13 @@ def _attachable(machines: list[VM]) -> Iterator[list[Attachable]]:
 @contextlib.contextmanager
 def _unjudged(machines: list[VM]) -> Iterator[None]:
     """Let what happens to the machines inside the block be no verdict: somebody plays with them."""
-    before = [finding for vm in machines for finding in vm.watcher.journal.findings]
+    before = [finding for vm in machines for finding in vm.watcher.findings.all]
     try:
         yield
     finally:
         for vm in machines:
             vm.receive()
-            for finding in vm.watcher.journal.findings:
+            for finding in vm.watcher.findings.all:
                 finding.told = finding.told or finding not in before
 
 

@@ -53,10 +53,18 @@ BUGS = (
         name="bad page",
         cues=(b"BUG",),
         begins=re.compile(
-            r"BUG: (?P<what>Bad page (?:state|map|cache)|workqueue leaked [\w, ]*|Dentry|"
+            r"BUG: (?P<what>Bad page (?:state|map|cache)|Dentry|"
             r"mempool element poison mismatch)"
         ),
         title="BUG: {what}[ in {function}]",
+    ),
+    Recogniser(
+        kind="BUG",
+        name="workqueue leak",
+        cues=(b"BUG",),
+        begins=re.compile(r"BUG: (?P<what>workqueue leaked [a-zA-Z, ]+)"),
+        title="BUG: {what}[ in {function}]",
+        details=re.compile(r"\A\s+(?:.* workfn=|last function: )(?P<function>\w+)"),
     ),
     Recogniser(
         kind="BUG",

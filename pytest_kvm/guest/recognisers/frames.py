@@ -10,7 +10,7 @@ FUNCTION = r"[A-Za-z_$][\w.$]*"
 # add addresses. A frame with a question mark is what happened to be on the stack.
 _PLACE = re.compile(
     r"(?:RIP: \w+:|EIP: |[Pp][Cc] : |PC is at |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \()?"
-    rf"\s*(?:\[<?[0-9a-f]{{8,}}>?\]\s+)*(?:\([\w<>\[\]]+\) )?({FUNCTION})\+0x[0-9a-f]+\b|"
+    rf"(?:kmemleak:)?\s*(?:\[<?[0-9a-f]{{8,}}>?\]\s+)*(?:\([\w<>\[\]]+\) )?({FUNCTION})\+0x[0-9a-f]+\b|"
     rf"\s*(?:\[<[0-9a-f]+>\] \(({FUNCTION})\)|({FUNCTION})) from (?:\[<[0-9a-f]+>\] \(|{FUNCTION}\+0x)"
 )
 # What compilers append to the name of a function.
@@ -78,7 +78,8 @@ def _any(*tables: str) -> re.Pattern[str]:
     return re.compile("|".join(line for table in tables for line in table.split()))
 
 
-_GENERIC = _any(_REPORTING, _HELPERS, _ROOTS)
+_NOTHING = _any(_REPORTING, _ROOTS)
+_HELPER = _any(_HELPERS)
 WAITING = _any(_WAITING)
 BUSY = _any(_BUSY, _WAITING)
 
@@ -97,12 +98,14 @@ def place(line: str) -> str | None:
 def culprit(functions: Iterable[str], skips: re.Pattern[str] | None = None) -> str | None:
     """Return the first function that is not there for every report.
 
-    ``skips`` matches further ones that are not meant. If there are only such, it is the first at all, but none with
+    ``skips`` matches further ones that are not meant. If there are only such, it is the first helper, but none with
     ``skips``: what waits or is interrupted says nothing.
     """
-    first = None
+    helper = None
     for function in functions:
-        first = first or function
-        if not _GENERIC.fullmatch(function) and not (skips and skips.fullmatch(function)):
+        if _NOTHING.fullmatch(function):
+            continue
+        if not _HELPER.fullmatch(function) and not (skips and skips.fullmatch(function)):
             return function
-    return None if skips else first
+        helper = helper or function
+    return None if skips else helper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_kvm.guest.recognisers.recogniser import Recogniser
+from pytest_kvm.guest.recognisers.recogniser import Recogniser, Source
 
 _END = re.compile(r"---\[ end Kernel panic")
 
@@ -36,9 +36,10 @@ PANICS = (
         kind="panic",
         name="early exception",
         cues=(b"PANIC: ",),
-        # Written before there is a time (arch/x86/mm/extable.c).
+        # arch/x86/mm/extable.c
         begins=re.compile(r"PANIC: early exception (?P<vector>\w+)"),
         title="panic: early exception {vector}[ in {function}]",
         fatal=True,
+        source=Source.EARLY_KERNEL,
     ),
 )

@@ -154,11 +154,13 @@ class Reader:
         return [*done, *self._close()] if self._report.ended else done
 
     def _was_there(self, start: Start, row: Recogniser, text: str) -> bool:
+        if start.time is not None:
+            return self._replay.again(start.time, text)
         if row.source is Source.ANYONE:
             told = row.name in self._told
             self._told.add(row.name)
             return told
-        return start.time is not None and self._replay.again(start.time, text)
+        return False
 
     def _cause(self, row: Recogniser, *, timed: bool) -> list[str]:
         """Return the lines of the report whose consequence a panic is."""

@@ -19,6 +19,7 @@ class Source(enum.Enum):
 
     KERNEL = "the kernel"
     TIMED_KERNEL = "the kernel, if there is a time in front: other programs use such words, too"
+    EARLY_KERNEL = "the kernel, before there is a time"
     ANYONE = "firmware, a boot loader or a program"
 
 

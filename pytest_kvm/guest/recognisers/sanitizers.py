@@ -19,7 +19,7 @@ SANITIZERS = (
             rf"BUG: KASAN: (?P<what>[\w -]+?)(?: in {_PLACE}\S*| on address \w+)?(?: at addr \w+)?(?: \[\w+\])?\Z"
         ),
         title="KASAN: {what}[ {access}][ in {function}]",
-        details=re.compile(r"\A(?P<access>Read|Write) of size "),
+        details=re.compile(r"\A(?P<access>Read|Write) (?:of size|at addr) "),
         ends=_RULE,
     ),
     Recogniser(
@@ -69,9 +69,9 @@ SANITIZERS = (
     Recogniser(
         kind="kmemleak",
         name="leaked object",
-        cues=(b"unreferenced object 0x",),
-        # What the file kmemleak has, and what kmemleak.verbose prints.
-        begins=re.compile(r"(?:kmemleak: )?unreferenced object 0x[0-9a-f]+ \(size \d+\):"),
+        cues=(b"kmemleak: ",),
+        # With kmemleak.verbose.
+        begins=re.compile(r"kmemleak: unreferenced object 0x[0-9a-f]+ \(size \d+\):"),
         title="kmemleak: memory leak[ in {function}]",
         span=60,
         skips=re.compile(

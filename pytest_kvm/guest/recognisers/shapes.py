@@ -31,12 +31,12 @@ _LOCKS = (
 )
 _STALLS = (
     r"rcu: |\s*\d+-[.!O?]|\s*\(|NMI |Sending NMI|task:|\"echo 0|Tasks blocked|Blocked by|workqueue \w|pool |"
-    r"\s*pwq |\s+(?:in-flight|pending|inactive|delayed): |Workqueue|CPU#|\s*#|Future hung|rcu_\w+"
+    r"\s*pwq |\s+(?:in-flight|pending|inactive|delayed): |Workqueue|CPU#|\s*#|Future hung|rcu_\w+|blocking rcu"
 )
 _MEMORY = (
     r"Mem-Info|\s*(?:active|inactive|free|unevictable|slab|mapped|kernel_misc|isolated|dirty|sec_pagetables)\w*:|Node |"
     r"lowmem_reserve|\d+ (?:total )?pages|Free swap|Total swap|Swap cache|0 pages|Tasks state|\[ *(?:pid|\d+) *\]|"
     r"oom-kill:|oom_|(?:memory|swap|kmem): |Memory cgroup|(?:anon|file|kernel|shmem|pgfault|workingset)\w* \d|"
-    r"Unreclaimable|cma|[a-z_]+ \d+\Z"
+    r"kmemleak: |Unreclaimable|cma|[a-z_]+ \d+\Z"
 )
 BELONGS = re.compile("|".join([_FRAMES, _REGISTERS, _FAULTS, _SANITIZERS, _LOCKS, _STALLS, _MEMORY]))
