@@ -96,5 +96,6 @@ def _reporter(config: pytest.Config) -> Callable[[str], None]:
             elif terminal is not None:
                 terminal.ensure_newline()
                 terminal.write_line(f"kvm: {visible(line)}")
+                terminal.flush()  # what it says may take long
 
     return report
