@@ -157,8 +157,7 @@ def _patience(accel: str) -> str:
     These are its maxima, 300 and two times 60 s (Linux, Documentation/admin-guide: kernel-parameters.txt and
     lockup-watchdogs.rst). What a test appends comes later, and wins.
     """
-    # A host that is busy delivers timer interrupts late, which the kernel would take for broken hardware at boot.
-    return "no_timer_check rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60" if accel.startswith("tcg") else ""
+    return "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60" if accel.startswith("tcg") else ""
 
 
 def _new_mac() -> str:

@@ -29,6 +29,10 @@ class Terminated(KeyboardInterrupt):
     """A signal ends the session."""
 
 
+# pytest shows no frame of this module in tracebacks: its wrappers are around everybody's tests.
+__tracebackhide__ = True
+
+
 class Signals:
     """What signals do to a session: nothing else than ever until there is a machine."""
 

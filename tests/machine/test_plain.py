@@ -17,7 +17,7 @@ from pytest_kvm.spec.image import Image
 
 SPEC = VMSpec(
     image=Image(Path("/a/disk.qcow2"), login="user", ready=re.compile("ready", re.IGNORECASE), devices=["VGA"]),
-    drives=[Drive("/a/given.raw", readonly=True), Drive(size=4096, properties={"$": "Drive", "logical": True})],
+    drives=[Drive("/a/given.raw", readonly=True), Drive(size=4096, properties={"logical": True})],
     nics=[Nic(mac="52:54:00:00:00:01")],
     user_data={"$": {"deep": [1, 2.5, None, True]}},
     ready=re.compile("x"),

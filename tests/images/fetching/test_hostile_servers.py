@@ -93,6 +93,8 @@ ANSWERS = st.builds(
 )
 
 
+# urllib3 leaves the sockets of answers that it cannot read to the garbage collection.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(max_examples=120)
 @given(ANSWERS)
 def test_any_answer(data: bytes) -> None:
