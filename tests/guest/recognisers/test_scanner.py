@@ -14,6 +14,7 @@ from tests.guest.recognisers.innocent import BOOTS
 from tests.guest.recognisers.samples import SAMPLES, Sample, printed, scan, summary
 
 OOPS = next(sample for sample in SAMPLES if sample.name == "oops-null-6.12")
+FAULT = next(sample for sample in SAMPLES if sample.name == "oops-gpf-6.12")
 WARNING = next(sample for sample in SAMPLES if sample.name == "warning-text-6.12")
 PANIC = b"[    2.500000] Kernel panic - not syncing: sysrq triggered crash\r\n"
 QUOTED = PANIC.partition(b"] ")[2]
@@ -69,10 +70,11 @@ def test_the_same_warning_at_another_time_is_another_one() -> None:
     assert titles(printed(WARNING.lines), printed(again)) == [WARNING.reports[0][1]] * 2
 
 
+@pytest.mark.parametrize("second", [WARNING, FAULT], ids=str)
 @pytest.mark.parametrize("kept", [len(OOPS.lines), 20], ids=["whole", "cut off"])
-def test_reports_directly_one_after_the_other(kept: int) -> None:
-    data = printed([*OOPS.lines[:kept], *WARNING.lines])
-    assert summary(scan(data)) == OOPS.reports + WARNING.reports
+def test_reports_directly_one_after_the_other(kept: int, second: Sample) -> None:
+    data = printed([*OOPS.lines[:kept], *second.lines])
+    assert summary(scan(data)) == OOPS.reports + second.reports
 
 
 def test_a_panic_has_the_report_that_led_to_it() -> None:
