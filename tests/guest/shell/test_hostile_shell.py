@@ -61,7 +61,7 @@ def played(tmp_path: Path, io: IOThread) -> Iterator[Guest]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "_KILL_PATIENCE", 0.02)
-    monkeypatch.setattr(control, "_PATIENCE", 0.02)
+    monkeypatch.setattr(control.Control.ask, "__kwdefaults__", {"patience": 0.02})
     monkeypatch.setattr(shell, "MAX_LANES", 1)  # there is no QEMU to plug another one in
 
 
