@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm import VM, Drive, FromFixture, GuestPanic, MachineError, VMFactory
+from pytest_kvm import VM, Drive, FromFixture, MachineError, VMFactory
 from pytest_kvm.host.amounts import Limits
 from pytest_kvm.machine import preserving
 from pytest_kvm.machine.launcher import Launcher
@@ -89,7 +89,7 @@ def test_the_console_shows_what_it_had_shown(vm: VM, folder: Path, reopen: Reope
 
 
 def test_a_guest_that_panicked(vm: VM, folder: Path, reopen: Reopen) -> None:
-    with pytest.raises(GuestPanic):
+    with vm.expect_panic():
         vm.run("echo c >/proc/sysrq-trigger; sleep 600", timeout=120)
     assert preserve(vm, folder, test="test_it") == []
     # What has panicked does nothing more.
