@@ -132,3 +132,7 @@ def test_a_guest_that_complains_without_end(wire: Wire, watcher: Watcher) -> Non
     wire.print(*(b"".join(line % (block * 100 + n) for n in range(100)) for block in range(15)))
     wire.io.call(watcher.drain)
     assert len(watcher.findings.all) == 1000
+    wire.print(PANIC)
+    wire.io.call(watcher.drain)
+    with pytest.raises(GuestPanic, match="it broke"):
+        wire.watch.check()
