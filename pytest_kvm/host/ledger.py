@@ -22,10 +22,10 @@ from pathlib import Path
 
 from pytest_kvm.host.amounts import Amount, Limits
 from pytest_kvm.host.bell import Bell, ring
+from pytest_kvm.host.kernel import boot_id
 from pytest_kvm.host.process import Process
 from pytest_kvm.host.record import Record, Scope, State
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PIDS = Path("/proc/self/ns/pid")
 _BELL, _ASKED = "bell", "asked"
 # A share's file tells no more than that about the test, in characters.
@@ -39,7 +39,7 @@ def ledger_name() -> str:
 
     Process ids mean something only between processes of one of these.
     """
-    return f"{_BOOT_ID.read_text().strip()}-{_PIDS.stat().st_ino}"
+    return f"{boot_id()}-{_PIDS.stat().st_ino}"
 
 
 def remove_old(directory: Path) -> None:

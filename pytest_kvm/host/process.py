@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # In what follows the name in /proc/PID/stat (proc(5)): the state, and the start in clock ticks after the host's.
 _STATE, _STARTED = 0, 19
+# The time that it has run, in user space and in the kernel, in ticks.
+_RUN = slice(11, 13)
 _ENDED = (b"Z", b"X")
 
 
@@ -20,7 +22,7 @@ class Process:
     @classmethod
     def current(cls) -> Process:
         """Return this process."""
-        fields = _status(os.getpid())
+        fields = _status(str(os.getpid()))
         if fields is None:
             raise OSError("/proc does not show this process")
         return cls(os.getpid(), int(fields[_STARTED]))
@@ -33,7 +35,7 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
-        fields = _status(self.pid)
+        fields = _status(str(self.pid))
         return fields is not None and int(fields[_STARTED]) == self.started and fields[_STATE] not in _ENDED
 
     def watched(self) -> int | None:
@@ -48,9 +50,16 @@ class Process:
         return None
 
 
-def _status(pid: int) -> list[bytes] | None:
+def run_time(pid: int, thread: int) -> float:
+    """Return for how many seconds a thread of a process has run, 0.0 when it has ended."""
+    fields = _status(f"{pid}/task/{thread}")
+    return 0.0 if fields is None else sum(map(int, fields[_RUN])) / os.sysconf("SC_CLK_TCK")
+
+
+def _status(process: str) -> list[bytes] | None:
+    """Return the fields behind the name, None when it has ended."""
     try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{process}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

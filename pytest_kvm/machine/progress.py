@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError
+from pytest_kvm.host.process import run_time
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.readiness import Bootable
@@ -36,7 +35,7 @@ class Activity:
         console = vm.serial.received if vm.serial is not None else 0
         try:
             disks, cpu = _disks(vm), _cpu(vm)
-        except (MachineError, OSError, ValueError):  # it is going off, or does not answer
+        except (MachineError, OSError):  # it is going off, or does not answer
             disks, cpu = 0, 0.0
         return cls(time.monotonic(), console, disks, cpu)
 
@@ -62,13 +61,8 @@ def _disks(vm: Bootable) -> int:
 
 
 def _cpu(vm: Bootable) -> float:
-    """Return what the kernel says of the threads of the vCPUs: fields 14 and 15 of their stat, in ticks (proc(5))."""
-    ticks = 0
-    for cpu in vm.qmp.execute("query-cpus-fast"):
-        text = Path(f"/proc/{vm.pid}/task/{cpu['thread-id']}/stat").read_text(encoding="utf-8")
-        user, system = text.rpartition(")")[2].split()[11:13]
-        ticks += int(user) + int(system)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """Return for how long the threads of the vCPUs have run."""
+    return sum(run_time(vm.pid, cpu["thread-id"]) for cpu in vm.qmp.execute("query-cpus-fast"))
 
 
 class Patience:
