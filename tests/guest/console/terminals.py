@@ -20,6 +20,7 @@ from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline, Watch
+from tests.guest.console.wires import plugged
 
 KERNEL = "[   12.345678] foo: bar 0\r\n"
 CALLER = "<6>[ 1234.567890][  T123] foo 1:0:0: link is up.\r\n"
@@ -67,12 +68,9 @@ def line(tmp_path: Path, image: Image | None = None) -> Iterator[Line]:
         watch = Watch()
         port = Port(io=io, watch=watch, log_path=tmp_path / "console.log")
         stack.callback(port.close)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.settimeout(LIMIT)
-        stack.enter_context(theirs)
-        port.attach(ours)
-        yield Line(port, theirs, watch, image)
+        guest = stack.enter_context(plugged(port))
+        guest.settimeout(LIMIT)
+        yield Line(port, guest, watch, image)
 
 
 class Hangup(Exception):

@@ -27,6 +27,7 @@ from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.spec.image import Image
 from pytest_kvm.waiting import Deadline, Watch
 from tests.guest.console.terminals import LIMIT, Actor, Line, line, playing
+from tests.guest.console.wires import plugged
 
 IMAGE = Image("disk", name="image", login="bob", password="secret")
 PROMPT = shell_prompt(r"[$#] ")
@@ -257,12 +258,9 @@ def test_a_guest_that_never_stops(tmp_path: Path, piece: bytes, size: int) -> No
     most = 0
     with closing(IOThread()) as io:
         port = SerialPort(io=io, watch=watch, log_path=tmp_path / "console.log")
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        port.attach(ours)
         before = rss()
         total = 0
-        with theirs, closing(port):
+        with plugged(port) as theirs, closing(port):
             while total < size:
                 theirs.sendall(chunk)
                 total += len(chunk)

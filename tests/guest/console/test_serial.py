@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from pytest_kvm.errors import QEMUExited
 from pytest_kvm.guest.console import serial as module
 from pytest_kvm.waiting import Deadline
-from tests.guest.console.wires import Wire, laid
+from tests.guest.console.wires import Wire, laid, plugged
 
 STAMP = re.compile(rb"^\d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
 
@@ -110,11 +109,8 @@ def test_a_machine_that_is_switched_on_again(wire: Wire) -> None:
     wire.guest.close()
     assert wire.watch.wait_only(lambda: not wire.port.open, Deadline(10))
     position = wire.port.received
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with theirs:
-        wire.port.attach(ours)
-        again = wire._replace(guest=theirs)
+    with plugged(wire.port) as guest:
+        again = wire._replace(guest=guest)
         again.print(b"second run\n")
         assert wire.port.open
         assert wire.port.since(position) == b"second run\n"

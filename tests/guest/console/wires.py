@@ -38,9 +38,15 @@ def laid(folder: Path) -> Iterator[Wire]:
         watch = Watch()
         port = SerialPort(io=io, watch=watch, log_path=folder / "console.log")
         stack.callback(port.close)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        stack.enter_context(theirs)
         assert not port.open
+        yield Wire(port, stack.enter_context(plugged(port)), watch, io)
+
+
+@contextmanager
+def plugged(port: SerialPort) -> Iterator[socket.socket]:
+    """Yield the guest's end of a wire that is plugged into this port."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
         port.attach(ours)
-        yield Wire(port, theirs, watch, io)
+        yield theirs
