@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import overload
 
 
 class Usual(float):
@@ -95,6 +96,10 @@ class Watch:
         """How many there are, for a wait that knows of them."""
         return len(self._failures)
 
+    @overload
+    def limit(self, seconds: float) -> float: ...
+    @overload
+    def limit(self, seconds: float | None) -> float | None: ...
     def limit(self, seconds: float | None) -> float | None:
         """Return how long to wait: as somebody says, or for the usual time at the machine's pace."""
         return float(seconds * self.pace) if isinstance(seconds, Usual) else seconds

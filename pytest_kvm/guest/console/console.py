@@ -188,7 +188,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         refuses (three times, as typing can go wrong) or wants the password changed, ConsoleTimeout when there is no
         shell in ``timeout`` seconds.
         """
-        timeout = self._port.limit(timeout) or 0.0
+        timeout = self._port.limit(timeout)
         who = account(user, password, self._image)
         Login(self, who, vm=self._vm, prompt=self._prompt, timeout=timeout).perform(self._port.shown())
 
@@ -200,7 +200,7 @@ class Console(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
         in ``stdout``, with whatever the kernel prints meanwhile; vm.run is free of that. Raises ConsoleTimeout after a
         Ctrl-C, ShellLost when the console is not in a shell, CommandError for a status that ``check`` does not expect.
         """
-        timeout = self._port.limit(timeout) or 0.0
+        timeout = self._port.limit(timeout)
         started = time.monotonic()
         script = script_of(command)
         typed = TypedCommand(self, script, vm=self._vm, prompt=self._prompt, timeout=timeout)

@@ -109,7 +109,7 @@ class SerialPort:
                 follower(data)
             self._watch.notify()
 
-    def limit(self, seconds: float | None) -> float | None:
+    def limit(self, seconds: float) -> float:
         """Return how long to wait for this guest, when somebody says so, or nobody does (waiting.Usual)."""
         return self._watch.limit(seconds)
 

@@ -98,7 +98,7 @@ class Expecting:
 def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Expectation]:
     found = vm.watcher.findings
     before = found.all
-    timeout = vm.watch.limit(timeout) or 0.0
+    timeout = vm.watch.limit(timeout)
     found.open(expectation)
     try:
         try:
