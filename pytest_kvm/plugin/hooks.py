@@ -14,13 +14,13 @@ from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
-from pytest_kvm.plugin.outcome import check_use, note_use, told
+from pytest_kvm.plugin.outcome import check_use, note_use, shorten_report, told
 from pytest_kvm.plugin.parametrize import parametrize
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
 from pytest_kvm.plugin.signals import SIGNALS, Signals
 from pytest_kvm.plugin.starting import run_both
 from pytest_kvm.plugin.staying import stay
-from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, shorten_report, tell
+from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, tell
 from pytest_kvm.spec.postponing import postponing
 
 # pytest shows no frame of this module in tracebacks: these wrappers are around everybody's fixtures and tests.

@@ -19,6 +19,8 @@ STDLIB = str(Path(contextlib.__file__).parent)
 __tracebackhide__ = True
 
 USED = pytest.StashKey[bool]()
+# An error of the test's that no place in its code is to blame for.
+PLACELESS = pytest.StashKey[KVMError]()
 
 
 @contextlib.contextmanager
@@ -40,6 +42,20 @@ def told(item: pytest.Item, *, setup: bool) -> Iterator[None]:
         if not item.config.getoption("fulltrace"):
             _hide_our_frames(error)
         raise
+
+
+def shorten_report(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Let an error of ours that comes from nowhere in the user's code be shown without a traceback."""
+    excinfo = call.excinfo
+    if excinfo is None or not report.longrepr or item.config.getoption("fulltrace"):
+        return
+    error = excinfo.value
+    hidden = isinstance(error, KVMError) and not item._traceback_filter(excinfo)
+    if hidden or item.stash.get(PLACELESS, None) is error:
+        shown = excinfo.getrepr(style="value")
+        # By itself this style leaves out the error's name and its notes.
+        shown.reprtraceback.reprentries[-1].lines = excinfo.exconly().splitlines()
+        report.longrepr = shown
 
 
 def note_use(fixture: str, request: pytest.FixtureRequest) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kvm.errors import KVMError, MachineError, SpecError
+from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.options import OPTIONS, splat_pattern
+from pytest_kvm.plugin.outcome import PLACELESS
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ ALLOW = "vm_allow_splat"
 # The patterns that are no failure on the machine of a name.
 Allowances = Callable[[str], Iterable[re.Pattern[str]]]
 POOL = pytest.StashKey["Pool"]()
-_PASSED_ON = pytest.StashKey[MachineError]()
 # pytest shows no frame of this module in tracebacks.
 __tracebackhide__ = True
 
@@ -70,22 +70,24 @@ def once(item: pytest.Item, error: BaseException) -> BaseException:
 
 def tell(item: pytest.Item, error: BaseException) -> None:
     """Take note of an error that says what a machine found: it is not said again."""
-    for vm in _machines(item):
+    _tell(_machines(item), error)
+
+
+def _tell(machines: Iterable[VM], error: BaseException) -> None:
+    for vm in machines:
         vm.watcher.findings.tell(error)
 
 
-def judge(item: pytest.Item, machines: Iterable[VM], error: BaseException | None) -> None:
+def judge(item: pytest.Item, machines: Sequence[VM], error: BaseException | None) -> None:
     """Raise what these machines found and nobody was told of, or add it to the error that there is."""
-    machines = list(machines)
     if error is not None:
-        for vm in machines:
-            vm.watcher.findings.tell(error)
+        _tell(machines, error)
     found = [finding for vm in machines for finding in untold(vm, partial(allowances, item))]
     if not found:
         return
     errors = [finding.error() for finding in found]
     if error is None or isinstance(error, pytest.skip.Exception):
-        error = item.stash[_PASSED_ON] = errors.pop(0)
+        error = item.stash[PLACELESS] = errors.pop(0)
         add_notes(error, errors)
         raise error from None
     add_notes(error, errors)
@@ -128,20 +130,6 @@ def _allowance(mark: pytest.Mark) -> tuple[re.Pattern[str], str | None]:
             f"got {ALLOW}({', '.join(given)})"
         )
     return splat_pattern(pattern, ALLOW), vm
-
-
-def shorten_report(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Let an error of ours that comes from nowhere in the user's code be shown without a traceback."""
-    excinfo = call.excinfo
-    if excinfo is None or not report.longrepr or item.config.getoption("fulltrace"):
-        return
-    error = excinfo.value
-    hidden = isinstance(error, KVMError) and not item._traceback_filter(excinfo)
-    if hidden or item.stash.get(_PASSED_ON, None) is error:
-        shown = excinfo.getrepr(style="value")
-        # By itself this style leaves out the error's name and its notes.
-        shown.reprtraceback.reprentries[-1].lines = excinfo.exconly().splitlines()
-        report.longrepr = shown
 
 
 def _machines(item: pytest.Item) -> list[VM]:
