@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import (
     KVMError,
     LaunchError,
-    MachineError,
     QEMUExited,
     SpecError,
     TeardownError,
@@ -290,13 +289,16 @@ class Machine:
 
     def _exited(self, process: QEMUProcess) -> QEMUExited:
         stderr = process.stderr()
-        if process.returncode == 0:
-            ways = {"terminating on signal": "was ended by a signal from outside"}
-            how = next((way for sign, way in ways.items() if sign in stderr), "powered off by itself")
-            message = f"VM {self.name!r} {'was switched off' if self._asked_off else how}"
-        else:
+        command = ""
+        if process.returncode != 0:
             message = f"VM {self.name!r}: QEMU {describe_end(process.returncode)}"
-        command = shown(process.command) if process.returncode != 0 else ""
+            command = shown(process.command)
+        elif self._asked_off:
+            message = f"VM {self.name!r} was switched off"
+        elif "terminating on signal" in stderr:
+            message = f"VM {self.name!r} was ended by a signal from outside"
+        else:
+            message = f"VM {self.name!r} powered off by itself"
         evidence = {"QEMU said": stderr.strip(), "Console is at": self._console_tail(), "Command": command}
         message += "".join(f"\n{label}:\n{text}" for label, text in evidence.items() if text)
         return QEMUExited(message, returncode=process.returncode, stderr=stderr)
@@ -305,13 +307,6 @@ class Machine:
         return self.serial.tail(lines) if self.serial is not None else ""
 
     # The end
-
-    def _give_up_start(self, error: BaseException) -> None:
-        """End the run that did not come up, unless somebody is to look at it."""
-        self._asked_off = True
-        self._stuck = isinstance(error, MachineError) and self.heir is not None and self.lives
-        if not self._stuck:
-            self._end_run()
 
     def abandon(self) -> None:
         """Close a machine that did not come up; if somebody is to look at it, that one does so later."""

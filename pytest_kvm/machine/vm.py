@@ -199,9 +199,13 @@ class VM(Machine, Expecting, Runner):
 
     def _give_up(self, error: BaseException) -> None:
         """End a machine that did not come up, unless somebody is to look at it."""
-        if isinstance(error, MachineError):
+        self._asked_off = True
+        misbehaved = isinstance(error, MachineError)
+        if misbehaved:
             take_screen(self)
-        self._give_up_start(error)
+        self._stuck = misbehaved and self.heir is not None and self.lives
+        if not self._stuck:
+            self._end_run()
         self.watcher.findings.tell_all()  # it belongs to the caller
 
     def _check_open(self) -> None:
@@ -272,7 +276,7 @@ class VM(Machine, Expecting, Runner):
             return
         self._asked_off = False  # until it is known to have gone well
         self.watcher.accept_shutdown()
-        timeout = self.watch.limit(timeout) or 0.0
+        timeout = self.watch.limit(timeout)
         if not self.watch.wait_for(lambda: not run.process.running, Deadline(timeout)):
             self.watcher.shutdown_asked = False
             raise WaitTimeout(

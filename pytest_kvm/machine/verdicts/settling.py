@@ -13,6 +13,7 @@ from pytest_kvm.guest.result import decoded
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
+    from pytest_kvm.guest.console.serial import SerialPort
     from pytest_kvm.machine.vm import VM
 
 # Seconds for a message to come; a guest that runs has it there in milliseconds.
@@ -29,20 +30,19 @@ def settle(vm: VM) -> str:
     """
     if vm.serial is None or not vm.running:
         return ""
-    doubt = "" if vm.watch.failed else _marked(vm)
+    doubt = "" if vm.watch.failed else _marked(vm, vm.serial)
     vm._io.call(vm.watcher.receive)
     vm.watch.wait_only(lambda: not vm.watcher.pending, Deadline(_REPORT_PATIENCE))
     return doubt
 
 
-def _marked(vm: VM) -> str:
+def _marked(vm: VM, serial: SerialPort) -> str:
     """Let the kernel print a mark, and wait for it."""
     if vm.unmarked:
         return vm.unmarked
     mark = f"pytest-kvm:{secrets.token_hex(8)}"
-    assert vm.serial is not None
     deadline = Deadline(_PATIENCE)
-    with vm.serial.marked(mark.encode()) as seen:
+    with serial.marked(mark.encode()) as seen:
         try:
             trouble = _print(vm, mark, deadline)
             if not trouble and not vm.watch.wait_for(seen, deadline):
