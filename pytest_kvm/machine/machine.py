@@ -252,6 +252,7 @@ class Machine:
                 connection=connections["agent"],
                 io=self._io,
                 watch=self.watch,
+                asked=self._agent_asked,
                 internet=self.internet,
             )
             self._agent.journal = self.commands_journal
@@ -266,6 +267,13 @@ class Machine:
                 user=self.user,
             )
             self.shell.attach(ports)
+
+    def _agent_asked(self, mode: str, asked: bool) -> None:
+        """The guest's agent is asked to end it."""
+        if mode == "reboot":
+            self.watcher.reset_asked = asked
+        else:
+            self.watcher.shutdown_asked = asked
 
     # What QEMU tells. In the I/O thread.
 

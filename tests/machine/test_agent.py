@@ -169,6 +169,23 @@ def test_it_shuts_the_guest_down(make: Make) -> None:
     vm.run("printf '#!/bin/sh\\nexec /sbin/poweroff\\n' >/sbin/shutdown && chmod +x /sbin/shutdown")
     assert vm.agent.execute("guest-shutdown") == {}
     vm.wait_for_shutdown()
+    assert vm.watcher.findings.untold() == []
+
+
+def test_it_reboots_the_guest(make: Make) -> None:
+    vm = make()
+    vm.run("printf '#!/bin/sh\\nexec /sbin/reboot\\n' >/sbin/shutdown && chmod +x /sbin/shutdown")
+    with vm.qmp.expect_event("RESET"):
+        vm.agent.execute("guest-shutdown", {"mode": "reboot"})
+    assert vm.watcher.findings.untold() == []
+
+
+def test_a_shutdown_that_it_refuses_was_not_asked_for(make: Make) -> None:
+    vm = make()
+    with pytest.raises(AgentError):
+        vm.agent.execute("guest-shutdown", {"mode": "sideways"})
+    with vm.expect_shutdown():
+        vm.run("/sbin/poweroff; sleep 60", check=False)
 
 
 def test_snapshots(make: Make) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from pytest_kvm.errors import DriveFailed, GuestPanic, KernelSplat, MachineError
 from pytest_kvm.guest.recognisers.scanner import Scanner
+from pytest_kvm.guest.recognisers.splat import Splat
+from pytest_kvm.machine.verdicts import listener
 from pytest_kvm.machine.verdicts.watcher import Watcher
 from pytest_kvm.qemu.qmp import Event
 from pytest_kvm.waiting import Deadline
@@ -25,11 +27,15 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
         yield made
 
 
-@pytest.fixture
-def watcher(wire: Wire) -> Watcher:
+def watched(wire: Wire) -> Watcher:
     made = Watcher("vm", io=wire.io, watch=wire.watch, boots=True)
     made.listen(wire.port)
     return made
+
+
+@pytest.fixture
+def watcher(wire: Wire) -> Watcher:
+    return watched(wire)
 
 
 def event(name: str, seconds: float = 100.0, **data: object) -> Event:
@@ -59,11 +65,14 @@ def test_a_report_that_does_not_go_on_has_ended(wire: Wire, watcher: Watcher) ->
     wire.watch.check()  # nobody's wait ends
 
 
-def test_a_scan_that_fails_is_an_error(wire: Wire, watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    def feed(_: Scanner, __: bytes) -> None:
-        raise KeyError("a mistake of ours")
+def test_a_scan_that_fails_is_an_error(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Scanner):
+        def feed(self, data: bytes) -> list[Splat]:
+            raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr(Scanner, "feed", feed)
+    with monkeypatch.context() as patch:  # other machines' are not to fail
+        patch.setattr(listener, "Scanner", Failing)
+        watcher = watched(wire)
     wire.guest.sendall(b"anything\r\n")
     with pytest.raises(MachineError, match=r"could not be searched for panics .* KeyError: 'a mistake of ours'"):
         wire.watch.wait_for(lambda: False, Deadline(60))

@@ -53,15 +53,26 @@ class Agent(Runner):
 
     ``run`` ends when the command has, and everybody who holds its stdout or stderr: send what stays in the background
     elsewhere. The agent keeps 16 MiB of each; that or more is an AgentError.
+
+    ``asked(mode, True)`` is told when the guest is about to be asked to shut down, and ``asked(mode, False)`` when it
+    has refused; the mode is QEMU's: ``powerdown``, ``halt`` or ``reboot``.
     """
 
     def __init__(
-        self, *, name: str, connection: socket.socket, io: IOThread, watch: Watch, internet: bool = False
+        self,
+        *,
+        name: str,
+        connection: socket.socket,
+        io: IOThread,
+        watch: Watch,
+        asked: Callable[[str, bool], None] = lambda _, __: None,
+        internet: bool = False,
     ) -> None:
         self.name = name
         self.internet = internet
         self._io = io
         self._watch = watch
+        self._asked = asked
         self._port = io.call(AgentPort, connection, name)
 
     # What the machine tells. In the I/O thread.
@@ -110,7 +121,16 @@ class Agent(Runner):
 
         Those that never return anything, such as ``guest-shutdown``, return ``{}`` once they were not refused.
         """
-        return self._ask(name, arguments, self._watch.deadline(timeout))
+        deadline = self._watch.deadline(timeout)
+        if name != "guest-shutdown":
+            return self._ask(name, arguments, deadline)
+        mode = str((arguments or {}).get("mode", "powerdown"))
+        self._asked(mode, True)
+        try:
+            return self._ask(name, arguments, deadline)
+        except AgentError:
+            self._asked(mode, False)
+            raise
 
     def commands(self, *, timeout: float | None = DEFAULT_TIMEOUT) -> frozenset[str]:
         """Return the names of the commands that the agent has and may run."""
