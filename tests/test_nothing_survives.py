@@ -29,9 +29,12 @@ def torn_down():
 def test_long(torn_down, vm, vm_session_factory, request):
     shared = vm_session_factory(image=None)
     ahead = request.config.stash[LAUNCHER]._ahead._next.result()
-    with open({folder!r} + "/ready", "w") as fifo:
-        print(os.getpid(), vm.pid, shared.pid, ahead.pid, file=fifo)
+    try:
+        with open({folder!r} + "/ready", "w") as fifo:
+            print(os.getpid(), vm.pid, shared.pid, ahead.pid, file=fifo)
 {body}
+    finally:
+{last}
 
 def test_next(vm):
     pass
@@ -45,8 +48,9 @@ def start(pytester: pytest.Pytester, temporary: Path) -> Iterator[Start]:
     """Start a session; return it, in the middle of its first test, and the process that runs that."""
     with ExitStack() as stack:
 
-        def started(*options: str, body: str = WAIT, conftest: str = "") -> tuple[Session, int]:
-            pytester.makepyfile(INNER.format(folder=str(pytester.path), body=indent(dedent(body), "    ")))
+        def started(*options: str, body: str = WAIT, last: str = "pass", conftest: str = "") -> tuple[Session, int]:
+            body_, last_ = (indent(dedent(part), " " * 8) for part in (body, last))
+            pytester.makepyfile(INNER.format(folder=str(pytester.path), body=body_, last=last_))
             pytester.makeconftest(conftest)
             os.mkfifo(pytester.path / "ready")
             session = stack.enter_context(closing(Session(pytester.path, temporary, *options)))
@@ -105,14 +109,11 @@ def test_a_signal_ends_it_in_good_order(number: signal.Signals, start: Start, py
 
 def test_a_second_signal_ends_it_at_once(start: Start, pytester: pytest.Pytester) -> None:
     os.mkfifo(pytester.path / "teardown")
-    body = f"""
-        try:
-            vm.run("sleep 3600", timeout=None)
-        finally:
-            open({str(pytester.path / "teardown")!r}, "w").close()
-            vm.run("sleep 3600", timeout=None)
+    last = f"""
+        open({str(pytester.path / "teardown")!r}, "w").close()
+        vm.run("sleep 3600", timeout=None)
     """
-    session, _ = start(body=body)
+    session, _ = start(last=last)
     session.process.send_signal(signal.SIGTERM)
     session.heard(pytester.path / "teardown")
     session.process.send_signal(signal.SIGTERM)
@@ -165,7 +166,8 @@ def test_a_worker_ends_with_its_controller(number: signal.Signals, start: Start,
     assert (pytester.path / "torn-down").exists()
 
 
-def test_a_worker_that_swallows_what_shall_end_it(start: Start) -> None:
+def test_a_worker_that_does_not_end_has_no_machine_any_more(start: Start) -> None:
+    # It swallows what shall end it.
     body = """
         import signal
         while True:
@@ -174,10 +176,12 @@ def test_a_worker_that_swallows_what_shall_end_it(start: Start) -> None:
             except BaseException:
                 pass
     """
-    session, _ = start("-n", "1", body=body)
+    session, worker = start("-n", "1", body=body)
     session.process.kill()
     session.end()
-    assert session.gone(PATIENCE)
+    assert session.gone(PATIENCE, "qemu")
+    assert worker in session.processes()
+    assert session.gone(PATIENCE)  # execnet sees to that
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

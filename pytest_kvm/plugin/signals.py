@@ -108,7 +108,7 @@ class Signals:
         if process is not None:
             io.loop.remove_reader(process)
             os.close(process)
-        pass
+        io.loop.call_later(_PATIENCE, io.kill_children)
         if signal.SIGTERM in self._handled:
             # To the main thread itself, which may wait for something.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
