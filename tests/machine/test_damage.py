@@ -96,7 +96,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+USUAL = ("devices are cut off", "QEMU refuses it")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(do, marks=[] if name in USUAL else pytest.mark.slow, id=name) for name, do in DAMAGE.items()],
+)
 def test_it_is_made_again(bench: Bench, damage: Callable[[Path], object]) -> None:
     assert bench.works() == ("clone", "")
     first = bench.template
@@ -157,7 +163,9 @@ def no_room(*_: object) -> None:
     raise OSError(28, os.strerror(28))
 
 
-@pytest.mark.parametrize("step", ["os", "copy_sparse", "create_overlay", "write"])
+@pytest.mark.parametrize(
+    "step", ["os", *(pytest.param(step, marks=pytest.mark.slow) for step in ("copy_sparse", "create_overlay")), "write"]
+)
 def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with monkeypatch.context() as patch:
         # While QEMU sends the devices' state, and in each step after that.
