@@ -38,6 +38,7 @@ An error's data are attributes; its text reads: subject, what happened, against 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 
 from pytest_kvm.visible import visible
 
@@ -69,7 +70,7 @@ class HostError(KVMError):
     """This host cannot do what was asked; ``hint`` says what would change that."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{message}\n  {hint}" if hint else message)
+        super().__init__(f"{message}\n{indent(hint, '  ')}" if hint else message)
         self.hint = hint
 
 

@@ -1,8 +1,4 @@
-"""Which accelerator really works here: believed only when a guest made progress with it.
-
-A device node that opens and a QEMU that starts prove nothing: some hosts emulate the guest instruction by instruction.
-So a firmware of 64 KiB of ours counts in a loop and reports through isa-debug-exit; KVM does that in milliseconds.
-"""
+"""Which accelerator really works here, and how fast: believed only when a guest made progress with it."""
 
 from __future__ import annotations
 
@@ -10,74 +6,142 @@ import contextlib
 import json
 import os
 import platform
-import struct
-import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pytest_kvm.errors import AcceleratorUnavailable
 from pytest_kvm.files import write_atomically
 from pytest_kvm.host.cache import cache_dir
+from pytest_kvm.host.device import device_trouble, guest_fix
 from pytest_kvm.host.kernel import boot_id
-from pytest_kvm.host.rundir import make_run_dir
+from pytest_kvm.host.probe import Result, cannot_probe, probe
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.process import dying_with_parent
 
-DEVICE = "/dev/kvm"
+# Where it works, it needs a twentieth of this.
 DEADLINE = 2.0
-# 60 million instructions: some 30 ms with KVM, a minute and more where each one is emulated on its own.
-_ROUNDS = 20_000_000
-_RIGHT, _WRONG = 0x20, 0x21
-_FORMAT = 1
+# A loaded host may take long to emulate; what is waited for is only how fast it is.
+EMULATION_DEADLINE = 20.0
+# How long the probe guest takes where the usual limits hold, in seconds, and how much more time emulated guests get.
+_PROBE_SECONDS = {"tcg": 0.5}
+_OTHERS_SECONDS = 0.25
+_EMULATED = 2.0
+_MOST = 8.0
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An accelerator, ``kvm`` or ``tcg``, and why it was chosen (empty when there is nothing to explain)."""
+    """An accelerator, and why it was chosen (empty when there is nothing to explain).
+
+    ``fix`` is what would make the better one work, a command a line, or an empty text.
+    """
 
     name: str
     reason: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
+def native() -> str:
+    """Return the accelerator that uses this host's CPU: ``kvm``, on macOS ``hvf``."""
+    return "hvf" if platform.system() == "Darwin" else "kvm"
+
+
 def choose(accel: str, binary: QEMUBinary, *, again: bool = False) -> Choice:
     """Turn the marker's ``accel`` into an accelerator.
 
-    ``auto`` takes KVM where a probe guest makes progress with it, else TCG. ``kvm`` demands it: raises
-    AcceleratorUnavailable saying why not. QEMU's properties (``tcg,thread=single``) are passed over here. ``again``
-    looks anew, instead of at what is remembered.
+    ``auto`` takes KVM (HVF on macOS) where a probe guest makes progress with it, else TCG. ``kvm`` and ``hvf`` demand
+    it. QEMU's properties (``tcg,thread=single``) are passed over here. ``again`` looks anew, instead of at what is
+    remembered. Raises AcceleratorUnavailable saying what is wrong, and what mends it.
     """
     name = accel.partition(",")[0]
-    if name not in ("auto", "kvm"):
-        return Choice(name)
-    verdict = remembered(binary)
-    if verdict is None or (again and not _node_trouble()):
-        verdict = _probe_and_remember(binary)
-    if name == "kvm" and verdict.name != "kvm":
+    if name == "auto":
+        found = _auto(_result(native(), binary, again=again))
+        if found.name == "tcg":
+            _demand("tcg", _result("tcg", binary, again=again), other=found.reason)
+        return found
+    if name not in ("tcg", native()):
         raise AcceleratorUnavailable(
-            f"accel='kvm' was asked for, and does not work here: {verdict.reason.removeprefix('kvm: ')}",
-            hint="use accel='auto' to run with TCG (slower) where KVM does not work",
+            f"accel={name!r} was asked for, which is not of this system: {native()!r} is",
+            hint="use accel='auto' for what is here",
         )
-    return verdict
+    _demand(name, _result(name, binary, again=again))
+    return Choice(name)
 
 
 def remembered(binary: QEMUBinary) -> Choice | None:
     """Return what ``auto`` was found to mean with this binary since the host's boot, None if nobody looked yet."""
-    missing = _node_trouble()
-    if missing:
-        return Choice("tcg", missing)
+    result = _unprobable(native(), binary) or _recall(native(), binary)
+    return None if result is None else _auto(result)
+
+
+def pace(accel: str, binary: QEMUBinary) -> float:
+    """Return how many times the usual limits a machine gets with an accelerator, measured once with a probe guest.
+
+    1 is a guest on real hardware. Emulated ones get at least 2, slow hosts up to 8.
+    """
+    name = accel.partition(",")[0]
+    least = _EMULATED if name == "tcg" else 1.0
+    seconds = _result(name, binary).seconds or 0.0
+    return min(_MOST, least * max(1.0, seconds / _PROBE_SECONDS.get(name, _OTHERS_SECONDS)))
+
+
+def _auto(result: Result) -> Choice:
+    if result.trouble:
+        return Choice("tcg", f"{native()}: {result.trouble}", result.fix)
+    return Choice(native())
+
+
+def _demand(name: str, result: Result, *, other: str = "") -> None:
+    """Raise AcceleratorUnavailable when an accelerator does not work; ``other`` is why it is not another one."""
+    if not result.trouble:
+        return
+    if name == "tcg":
+        if result.seconds is not None or result.unknown:
+            return  # it is slow, or nobody knows
+        hint = "name a QEMU that can emulate with --kvm-qemu=PATH"
+    else:
+        hint = f"use accel='auto' to run with TCG (slower) where {name} does not work"
+        hint = f"{result.fix}\n{hint}" if result.fix else hint
+    raise AcceleratorUnavailable(
+        f"accel={name!r} was asked for, and does not work here: {result.trouble}"
+        if not other
+        else f"no accelerator works here; {other}; tcg: {result.trouble}",
+        hint=hint,
+    )
+
+
+def _unprobable(name: str, binary: QEMUBinary) -> Result | None:
+    """Return what there is to say where no guest can be run, None where one can."""
+    if platform.machine() not in ("x86_64", "i686"):
+        return Result(f"no probe guest for {platform.machine()} yet", unknown=True)
+    trouble = cannot_probe(binary)
+    if trouble:
+        return Result(trouble, unknown=True)
+    device = device_trouble() if name == "kvm" else None
+    return Result(device.reason, fix=device.fix) if device is not None else None
+
+
+def _result(name: str, binary: QEMUBinary, *, again: bool = False) -> Result:
+    result = _unprobable(name, binary) or (None if again else _recall(name, binary))
+    if result is None:
+        result = probe(binary, name, deadline=EMULATION_DEADLINE if name == "tcg" else DEADLINE)
+        if name == "kvm" and result.trouble:
+            result = replace(result, fix=guest_fix(result.trouble))
+        _remember(name, binary, result)
+    return result
+
+
+def _recall(name: str, binary: QEMUBinary) -> Result | None:
     try:
-        entry = json.loads(_memory_file().read_text())[_key(binary)]
-        return Choice(entry["name"], entry["reason"])
+        return Result(**json.loads(_memory_file().read_text())[_key(name, binary)])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never probed, or damaged: probe
 
 
-def _probe_and_remember(binary: QEMUBinary) -> Choice:
-    trouble = probe(binary)
-    verdict = Choice("tcg", f"kvm: {trouble}") if trouble else Choice("kvm")
+def _remember(name: str, binary: QEMUBinary, result: Result) -> None:
     path = _memory_file()
     try:
         found = json.loads(path.read_text())
@@ -85,80 +149,14 @@ def _probe_and_remember(binary: QEMUBinary) -> Choice:
         found = {}
     boot = boot_id()
     entries = {key: value for key, value in found.items() if key.startswith(boot)} if isinstance(found, dict) else {}
-    entries[_key(binary)] = {"name": verdict.name, "reason": verdict.reason}
+    entries[_key(name, binary)] = asdict(result)
     with contextlib.suppress(OSError):  # probing again next time is all that follows
         write_atomically(path, json.dumps(entries).encode())
-    return verdict
-
-
-def _node_trouble() -> str:
-    if platform.machine() not in ("x86_64", "i686"):
-        return f"kvm: no probe guest for {platform.machine()} yet"
-    if not Path(DEVICE).exists():
-        return f"kvm: no {DEVICE}"
-    if not os.access(DEVICE, os.R_OK | os.W_OK):
-        return f"kvm: no permission for {DEVICE}"
-    return ""
 
 
 def _memory_file() -> Path:
     return cache_dir() / "host" / "accelerators.json"
 
 
-def _key(binary: QEMUBinary) -> str:
-    return f"{boot_id()}:{os.getuid()}:{_FORMAT}:{binary.identity}"
-
-
-def probe(binary: QEMUBinary, accel: str = "kvm", *, deadline: float = DEADLINE) -> str:
-    """Run the probe guest; return what is wrong with the accelerator, or an empty text.
-
-    ``deadline`` is in seconds.
-    """
-    with make_run_dir() as folder:
-        firmware = folder / "probe.bin"
-        firmware.write_bytes(_firmware())
-        command = [str(binary.path), "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"]
-        command += [
-            "-accel",
-            accel,
-            "-m",
-            "16",
-            "-bios",
-            str(firmware),
-            "-device",
-            "isa-debug-exit,iobase=0xf4",
-        ]
-        try:
-            result = subprocess.run(
-                dying_with_parent(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return f"opens, but a probe guest did not finish in {deadline:g} s"
-    if result.returncode == _status(_RIGHT):
-        return ""
-    if result.returncode == _status(_WRONG):
-        return "a probe guest calculated wrongly"
-    said = result.stderr.decode(errors="backslashreplace").strip().splitlines()
-    return f"a probe guest did not run: {said[-1] if said else f'QEMU ended with {result.returncode}'}"
-
-
-def _status(value: int) -> int:
-    # isa-debug-exit ends QEMU with (value << 1) | 1 (hw/misc/debugexit.c).
-    return value << 1 | 1
-
-
-def _firmware() -> bytes:
-    """Return 64 KiB of real-mode firmware: add 3, ``_ROUNDS`` times, check the sum, leave through port 0xf4."""
-    code = b"\x66\xb9" + struct.pack("<I", _ROUNDS)  # mov ecx, rounds
-    code += b"\x66\x31\xc0"  # xor eax, eax
-    code += b"\x66\x05\x03\x00\x00\x00"  # again: add eax, 3
-    code += b"\x66\x49"  # dec ecx
-    code += b"\x75\xf6"  # jnz again
-    code += b"\x66\x3d" + struct.pack("<I", 3 * _ROUNDS)  # cmp eax, 3 * rounds
-    code += bytes([0xB0, _RIGHT])  # mov al, right
-    code += b"\x74\x02"  # je leave
-    code += bytes([0xB0, _WRONG])  # mov al, wrong
-    code += b"\xe6\xf4"  # leave: out 0xf4, al
-    code += b"\xf4\xeb\xfd"  # hlt, for ever
-    reset = b"\xea\x00\x00\x00\xf0"  # at the reset vector: jmp f000:0000
-    return code.ljust(0xFFF0, b"\xf4") + reset.ljust(16, b"\xf4")
+def _key(name: str, binary: QEMUBinary) -> str:
+    return f"{boot_id()}:{os.getuid()}:{_FORMAT}:{name}:{binary.identity}"

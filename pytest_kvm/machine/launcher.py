@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property, partial
 
 from pytest_kvm.errors import HostError, ImageUnavailable, MachineError, SpecError, TeardownError
-from pytest_kvm.host.accel import choose
+from pytest_kvm.host.accel import Choice, choose, pace, remembered
 from pytest_kvm.host.budget import Budget, Share
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.ledger import ledger_name
@@ -87,12 +87,19 @@ class Launcher:
             keyring=settings.keyring,
             report=self._report,
         )
-        self._accel = cache(lambda accel: choose(accel, self.binary).name)
+        self._accel = cache(self._choose)
 
     @cached_property
     def binary(self) -> QEMUBinary:
         """The QEMU that is used; raises QEMUNotFound."""
         return find_qemu(self._settings.qemu, memory=cache_dir() / "host")
+
+    def _choose(self, accel: str) -> Choice:
+        news = accel == "auto" and remembered(self.binary) is None
+        choice = choose(accel, self.binary)
+        if news and choice.reason:  # the header could not know yet, and emulation is slow
+            self._report(f"accel={choice}")
+        return choice
 
     def library(self) -> Library:
         """Return the session's templates."""
@@ -217,7 +224,7 @@ class Launcher:
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
         check_files(spec if snapshot is None else spec.replace(user_data=None))  # it has been told already
-        accel = self._accel(spec.accel)
+        accel = self._accel(spec.accel).name
         image, seed = (self._image(spec), None) if snapshot is None else (snapshot.image, snapshot.seed)
         if image is not None and snapshot is None:
             image, seed = self._seeds.provide(spec, image)
@@ -239,6 +246,7 @@ class Launcher:
                 folder=folder,
                 io=self.io(),
                 timeout=self._timeout,
+                pace=pace(plan.accel, self.binary),
                 origin=origin,
             )
         except BaseException:

@@ -40,10 +40,8 @@ if TYPE_CHECKING:
     from pytest_kvm.machine.templates import OpenTemplate
 
 
-# Seconds until a machine must be ready, on real hardware …
+# Seconds until a machine must be ready, on real hardware. Nobody waits as long for a guest that is dead.
 BOOT_TIMEOUT = 60.0
-# … and how many times as long everything may take where it is emulated. Nobody waits as long for a guest that is dead.
-PACE = 2.0
 # Channels that do not belong to the guest's shell.
 _NO_SHELL = ("console", "firmware", "agent")
 
@@ -61,6 +59,7 @@ class Machine:
         folder: RunDir,
         io: IOThread,
         timeout: float | None,
+        pace: float,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -68,7 +67,7 @@ class Machine:
         self.accel = plan.accel
         self.user = image.user if image is not None else ""
         self.watch = Watch()
-        self.watch.pace = PACE if plan.accel.startswith("tcg") else 1.0
+        self.watch.pace = pace
         self._plan = plan
         self._binary = binary
         self._image = image

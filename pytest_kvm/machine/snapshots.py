@@ -186,5 +186,6 @@ def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
         folder=make_run_dir(),
         io=vm._io,
         timeout=vm._timeout,
+        pace=vm.watch.pace,
         origin=Boot(()),
     )

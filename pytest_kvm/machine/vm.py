@@ -57,9 +57,10 @@ class VM(Machine, Expecting, Runner):
         folder: RunDir,
         io: IOThread,
         timeout: float | None,
+        pace: float,
         origin: Origin,
     ) -> None:
-        super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout)
+        super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout, pace=pace)
         self.journal = self.commands_journal
         self.started: Started | None = None
         # What its first start begins with; None after that.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 HELP = {
-    "accel": "accelerator: auto (the default), kvm, tcg, or QEMU's text such as tcg,thread=single",
+    "accel": "accelerator: auto (the default), kvm, tcg, hvf, or QEMU's text such as tcg,thread=single,tb-size=256",
     "image": "default image: a name of the catalogue (default: tiny) or a path",
     "qemu": "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm)",
     "timeout": "seconds until a machine must be ready (default: 60, under emulation 120, and up to four times as long "

@@ -57,7 +57,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-S", "-incoming", "defer")
     if kind == "none":
         return
-    if spec.cpu or plan.accel.partition(",")[0] == "kvm":
+    if spec.cpu or plan.accel.partition(",")[0] in ("kvm", "hvf"):
         yield from ("-cpu", spec.cpu or "host")
     yield from ("-smp", str(parse_smp(spec.smp)))
     yield from ("-m", _memory(spec.memory))

@@ -19,7 +19,7 @@ from pytest_kvm.spec.smp import read_smp
 from pytest_kvm.spec.values import Check, boolean, one_of, optional, path, seconds, several, text
 from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_type, listed, shown
 
-ACCELERATORS = ("auto", "kvm", "tcg")
+ACCELERATORS = ("auto", "kvm", "tcg", "hvf")
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 START = ("auto", "boot", "clone")
 # How what cloud-init understands begins (cloud-init's documentation, "User-data formats"); CirrOS runs scripts only.
@@ -77,7 +77,7 @@ def _image(value: object) -> None:
 
 
 def _accel(value: object) -> None:
-    text("an accelerator: auto, kvm, tcg or QEMU's text such as 'tcg,thread=single'")(value)
+    text("an accelerator: auto, kvm, tcg, hvf or QEMU's text such as 'tcg,thread=single'")(value)
     name = str(value).partition(",")[0]
     if name not in ACCELERATORS:
         raise Rejected(f"unknown accelerator {shown(name)}; {did_you_mean(name, ACCELERATORS)}")

@@ -85,5 +85,6 @@ def test_usual_times_are_longer_where_things_take_longer(vm: VM) -> None:
     assert watch.limit(Usual(30)) == 30
     watch.pace = 3
     assert (watch.limit(Usual(30)), watch.limit(30), watch.limit(None)) == (90, 30, None)
-    assert vm.watch.pace == (2 if vm.accel.startswith("tcg") else 1)
+    least = 2 if vm.accel.startswith("tcg") else 1
+    assert least <= vm.watch.pace <= 8
     assert vm.console.timeout == 30 * vm.watch.pace

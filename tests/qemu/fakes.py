@@ -9,7 +9,7 @@ from pytest_kvm.qemu.binary import QEMUBinary
 DEVICES = frozenset(
     {
         *("pcie-root-port", "pvpanic-pci", "vmgenid", "virtio-balloon-pci", "virtio-balloon-device"),
-        *("virtio-rng-pci", "virtio-rng-device"),
+        *("virtio-rng-pci", "virtio-rng-device", "isa-debug-exit"),
     }
 )
 
