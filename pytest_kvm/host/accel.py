@@ -77,6 +77,13 @@ def remembered(binary: QEMUBinary) -> Choice | None:
     return None if result is None else _auto(result)
 
 
+def trouble_with(name: str, binary: QEMUBinary) -> str:
+    """Return why an accelerator does not work here, or an empty text; runs a probe guest the first time."""
+    if name not in ("tcg", native()):
+        return f"not tried: this system's is {native()}"
+    return _result(name, binary).trouble
+
+
 def pace(accel: str, binary: QEMUBinary) -> float:
     """Return how many times the usual limits a machine gets with an accelerator, measured once with a probe guest.
 

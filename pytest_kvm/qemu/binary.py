@@ -118,7 +118,7 @@ def _remember(memory: Path | None, path: Path, identity: str, answers: dict[str,
 
 
 def _ask(path: Path) -> dict[str, Any]:
-    version_text = _run(path, "-version")
+    version_text = ask(path, "-version")
     version = re.search(r"version (\d+)\.(\d+)(?:\.(\d+))?", version_text)
     if version is None:
         raise QEMUNotFound(
@@ -128,15 +128,16 @@ def _ask(path: Path) -> dict[str, Any]:
     return {
         "version": [int(part) for part in version.groups(default="0")],
         "version_text": ".".join(part for part in version.groups() if part),
-        "devices": re.findall(r'^name "([^"]+)"', _run(path, "-device", "help"), re.MULTILINE),
-        "machines": re.findall(r"^(\S+)  ", _run(path, "-machine", "help"), re.MULTILINE),
+        "devices": re.findall(r'^name "([^"]+)"', ask(path, "-device", "help"), re.MULTILINE),
+        "machines": re.findall(r"^(\S+)  ", ask(path, "-machine", "help"), re.MULTILINE),
         # Built without seccomp, QEMU knows no such option.
-        "sandbox": "-sandbox" in _run(path, "-help"),
-        "data": _run(path, "-L", "help").splitlines(),
+        "sandbox": "-sandbox" in ask(path, "-help"),
+        "data": ask(path, "-L", "help").splitlines(),
     }
 
 
-def _run(path: Path, *arguments: str) -> str:
+def ask(path: Path, *arguments: str) -> str:
+    """Run QEMU with arguments that make it answer and end, and return what it prints; raises QEMUNotFound."""
     try:
         result = subprocess.run(
             [str(path), *arguments],
