@@ -73,21 +73,11 @@ class Session:
 
     def processes(self, name: str = "") -> list[int]:
         """Return the ids of its processes that have not ended, of programs whose name begins so."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and _belongs(entry, f"{_MARK}={self._mark}".encode(), name):
-                found.append(int(entry.name))
-        return found
+        return processes(f"{_MARK}={self._mark}", name)
 
     def gone(self, seconds: float, name: str = "") -> bool:
         """Wait until all of its processes have ended, so many seconds at most; return whether they have."""
-        deadline = Deadline(seconds)
-        while pids := self.processes(name):
-            with ExitStack() as stack:
-                for pid in pids:
-                    if not _ended(pid, deadline, stack):
-                        return False
-        return True
+        return gone(f"{_MARK}={self._mark}", seconds, name)
 
     def left(self) -> list[Path]:
         """Return the machines' directories that are there."""
@@ -111,6 +101,26 @@ class Session:
             os.kill(pid, 9)
         self.process.kill()
         self.process.wait()
+
+
+def processes(variable: str, name: str = "") -> list[int]:
+    """Return the ids of the processes with a variable (``NAME=value``) that have not ended, of programs so named."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _belongs(entry, variable.encode(), name):
+            found.append(int(entry.name))
+    return found
+
+
+def gone(variable: str, seconds: float, name: str = "") -> bool:
+    """Wait until all of these processes have ended, so many seconds at most; return whether they have."""
+    deadline = Deadline(seconds)
+    while pids := processes(variable, name):
+        with ExitStack() as stack:
+            for pid in pids:
+                if not _ended(pid, deadline, stack):
+                    return False
+    return True
 
 
 def _belongs(process: Path, mark: bytes, name: str) -> bool:

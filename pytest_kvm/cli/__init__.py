@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pytest_kvm.cli import attach, doctor, images, reopen, sweep, templates
+from pytest_kvm.cli import attach, boot, doctor, images, reopen, sweep, templates
 from pytest_kvm.errors import KVMError
 from pytest_kvm.visible import visible
 
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pytest-kvm", description="Real virtual machines for pytest.")
     parser.add_argument("--version", action="version", version=f"pytest-kvm {version('pytest-kvm')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    boot.add_parser(commands)
     doctor.add_parser(commands)
     images.add_parser(commands)
     templates.add_parser(commands)

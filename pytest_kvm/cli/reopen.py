@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kvm.cli.running import run_command
 from pytest_kvm.cli.terminal import attach, interrupted_by
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.runner import DEFAULT_TIMEOUT
@@ -84,8 +84,4 @@ def _introduce(preserved: Preserved, attachable: Attachable) -> None:
 def _run_command(vm: VM, preserved: Preserved, command: str, timeout: float) -> int:
     if preserved.loaded and preserved.status != RUNNING:
         raise MachineError(f"VM {vm.name!r} is {preserved.status}: its guest runs no command; look at it with QMP")
-    result = vm.run(command, check=False, timeout=timeout, text=False)
-    sys.stdout.flush()
-    os.write(sys.stdout.fileno(), result.stdout)
-    os.write(sys.stderr.fileno(), result.stderr)
-    return result.returncode
+    return run_command(vm, command, timeout=timeout)

@@ -61,9 +61,9 @@ class Evidence:
         """Return what the machine's drives began with, by their ids: files that are there still, and empty disks."""
         found = {}
         for planned, _ in self.plan.drives:
-            original = _original(planned)
-            if original is not None:
-                found[planned.id] = original
+            file = original(planned)
+            if file is not None:
+                found[planned.id] = file
         return found
 
 
@@ -117,7 +117,8 @@ async def _take_screen(qmp: QMP, folder: Path) -> None:
         return
 
 
-def _original(planned: PlannedDrive) -> DriveFile | None:
+def original(planned: PlannedDrive) -> DriveFile | None:
+    """Return what a drive begins with: its file, or an empty disk; None for a seed, and for a file that is gone."""
     drive = planned.drive
     if drive.size is not None:
         return DriveFile(Path(), "raw", size=parse_size(drive.size, "B"))

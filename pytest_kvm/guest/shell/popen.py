@@ -6,7 +6,7 @@ import io
 import signal
 from typing import IO, TYPE_CHECKING, Any
 
-from pytest_kvm.errors import CommandTimeout, TooMuchOutput
+from pytest_kvm.errors import CommandTimeout, MachineError, TooMuchOutput
 from pytest_kvm.guest.result import OUTPUT_LIMIT, decoded, shorten
 from pytest_kvm.guest.shell.job import Job
 from pytest_kvm.qemu.iothread import IOThread
@@ -133,9 +133,15 @@ class GuestProcess:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self.job.ended:
+        if self.job.ended:
+            return
+        try:
             self.kill()
             self._shell.wait(self.job, Deadline(10))
+        except MachineError:
+            # That nobody answers says less than the error that left the block.
+            if value is None:
+                raise
 
 
 class _Input(io.RawIOBase):

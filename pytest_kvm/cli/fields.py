@@ -1,0 +1,193 @@
+"""The marker's fields as options of a command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
+from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.vm import VMSpec, from_folder
+
+Made = TypeVar("Made", Drive, Nic)
+
+NONE = "none"
+_ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
+_PATTERN = "pattern:"
+
+
+@dataclass(frozen=True)
+class _Field:
+    """How a field is given: the option, what it is called in its help, and what makes a value of its text.
+
+    ``many`` fields may be given repeatedly, ``flag`` fields have no text.
+    """
+
+    option: str
+    metavar: str
+    help: str
+    read: Callable[[str], object] = str
+    many: bool = False
+    flag: bool = False
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Add an argument for the image and an option for each other field."""
+    parser.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help="a name of 'pytest-kvm images list --all' (default: tiny), a path, an address with #sha256=, or none",
+    )
+    group = parser.add_argument_group("the machine, as the marker's fields")
+    for name, field in FIELDS.items():
+        if field.flag:
+            group.add_argument(field.option, dest=name, action="store_true", default=None, help=field.help)
+        else:
+            action = "append" if field.many else "store"
+            group.add_argument(field.option, dest=name, action=action, metavar=field.metavar, help=field.help)
+
+
+def read_fields(options: argparse.Namespace) -> VMSpec:
+    """Return what the options ask for, relative paths from the working directory; raises SpecError."""
+    given: dict[str, object] = {}
+    if options.image is not None:
+        given["image"] = _or_none(options.image)
+    for name, field in FIELDS.items():
+        text = getattr(options, name)
+        if text is None:
+            continue
+        if field.flag:
+            given[name] = True
+        elif field.many:
+            given[name] = [] if text == [NONE] else [field.read(each) for each in text]
+        else:
+            given[name] = field.read(text)
+    return VMSpec(**from_folder(given, Path.cwd()))  # type: ignore[arg-type]  # it checks them
+
+
+def _or_none(text: str) -> str | Path | None:
+    return None if text == NONE else Path(text) if is_path(text) else text
+
+
+def _forward(text: str) -> object:
+    return int(text) if text.isdecimal() else text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"--timeout={text}: expected a number of seconds", keyword="timeout", value=text) from None
+
+
+def _object(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"--meta-data={text}: it is no JSON: {error}", keyword="meta_data", value=text) from None
+
+
+def _seed(text: str) -> object:
+    return False if text in (*_OFF, NONE) else text
+
+
+def _ready(text: str) -> object:
+    if not text.startswith(_PATTERN):
+        return text
+    try:
+        return re.compile(text.removeprefix(_PATTERN))
+    except re.error as error:
+        raise SpecError(f"--ready={text}: it is no regular expression: {error}", keyword="ready", value=text) from None
+
+
+def _user_data(text: str) -> object:
+    return text if text.startswith(USER_DATA) else Path(text)
+
+
+def _drive(text: str) -> Drive:
+    """Read ``PATH,field=value,…`` or ``size=64M,…``."""
+    return _made(Drive, "file", "--drive", text)
+
+
+def _nic(text: str) -> Nic:
+    """Read ``MODEL,field=value,…``."""
+    return _made(Nic, "model", "--nic", text)
+
+
+def _made(kind: type[Made], first: str, option: str, text: str) -> Made:
+    """Make a ``kind`` of a text as QEMU's: fields with commas between them, a comma in one doubled."""
+    given: dict[str, object] = {}
+    properties: dict[str, object] = {}
+    names = {field.name: str(field.type) for field in fields(kind)}
+    for number, part in enumerate(_split(text)):
+        name, equals, value = part.partition("=")
+        if not equals or (number == 0 and name not in names):
+            if number > 0:
+                raise SpecError(f"{option} {text}: expected {part}=VALUE, as QEMU has it", keyword=option, value=text)
+            name, value = first, part
+        if name in names:
+            given[name] = _value(names[name], value, f"{option} {text}: {name}")
+        else:
+            properties[name] = value
+    if properties:  # QEMU's own, of the device
+        given["properties"] = properties
+    return kind(**given)  # type: ignore[arg-type]  # they check their values
+
+
+def _split(text: str) -> Sequence[str]:
+    """Split at single commas (QEMU's doubled ones stand for one)."""
+    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+
+
+def _value(type_: str, text: str, subject: str) -> object:
+    if "bool" in type_:
+        if text not in (*_ON, *_OFF):
+            raise SpecError(f"{subject}: expected on or off, not {text!r}", value=text)
+        return text in _ON
+    if "int" in type_ and "str" not in type_.replace("StrPath", ""):
+        if not text.isdecimal():
+            raise SpecError(f"{subject}: expected a number, not {text!r}", value=text)
+        return int(text)
+    return text
+
+
+FIELDS: Mapping[str, _Field] = {
+    "name": _Field("--name", "NAME", "its name (default: vm)"),
+    "machine": _Field("--machine", "TYPE", "QEMU's machine type (default: q35)"),
+    "accel": _Field("--accel", "ACCEL", "auto (the default), kvm, tcg, hvf, or QEMU's text: tcg,thread=single"),
+    "cpu": _Field("--cpu", "MODEL", "QEMU's CPU model"),
+    "smp": _Field("--smp", "N", "virtual CPUs, or QEMU's text: 4,cores=2,threads=2"),
+    "memory": _Field("--memory", "SIZE", "memory, such as 512M or QEMU's text (default: what the image needs)"),
+    "kernel": _Field("--kernel", "PATH", "kernel to boot, with the image's userland or without one", Path),
+    "initrd": _Field("--initrd", "PATH", "its initramfs", Path),
+    "append": _Field("--append", "TEXT", "more for the kernel's command line"),
+    "boot": _Field("--boot", "TEXT", "boot order, as for QEMU's -boot"),
+    "drives": _Field(
+        "--drive", "DRIVE", "a drive: PATH or size=SIZE, and Drive's fields: a.qcow2,interface=ide", _drive, many=True
+    ),
+    "cdrom": _Field("--cdrom", "PATH", "an image for the CD-ROM drive", Path),
+    "nics": _Field(
+        "--nic", "NIC", "a network card: its model, and Nic's fields: e1000,mac=52:54:00:0:0:1; none", _nic, many=True
+    ),
+    "hostfwd": _Field("--hostfwd", "PORT", "forward a port of the host to this port of the guest", _forward, many=True),
+    "internet": _Field("--internet", "", "let the guest reach the network", flag=True),
+    "user_data": _Field(
+        "--user-data", "TEXT", "for cloud images: a file, or a text that begins with #! or #cloud-", _user_data
+    ),
+    "meta_data": _Field("--meta-data", "JSON", "for cloud images: the seed's meta-data", _object),
+    "seed": _Field("--seed", "KIND", "kind of the cloud image's seed, or off", _seed),
+    "devices": _Field("--device", "DEVICE", "a device, as for QEMU's -device", many=True),
+    "extras": _Field("--extra", "NAME", f"what the machine has besides: {', '.join(EXTRAS)}; none", many=True),
+    "ready": _Field("--ready", "WHEN", "when it is ready: shell, ssh, agent, login, none, or pattern:REGEX", _ready),
+    "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),
+    "start": _Field("--start", "HOW", f"how it begins: {', '.join(START)}"),
+    "args": _Field("--arg", "ARG", "an argument for QEMU, added last: --arg=-rtc --arg=base=utc", many=True),
+}
