@@ -2,6 +2,8 @@
 
 from pytest_kvm.plugin.fixtures import (
     _vm_pool,
+    _vm_qemu,
+    _vm_round,
     _vm_start,
     vm,
     vm_defaults,
@@ -25,11 +27,14 @@ from pytest_kvm.plugin.hooks import (
     pytest_runtest_protocol,
     pytest_runtest_setup,
     pytest_runtest_teardown,
+    pytest_runtestloop,
     pytest_sessionfinish,
 )
 
 __all__ = [
     "_vm_pool",
+    "_vm_qemu",
+    "_vm_round",
     "_vm_start",
     "pytest_addhooks",
     "pytest_addoption",
@@ -45,6 +50,7 @@ __all__ = [
     "pytest_runtest_protocol",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",
+    "pytest_runtestloop",
     "pytest_sessionfinish",
     "vm",
     "vm_defaults",

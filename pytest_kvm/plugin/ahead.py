@@ -9,6 +9,7 @@ import pytest
 from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.launching import LAUNCHER
 from pytest_kvm.plugin.starting import FIXTURE
+from pytest_kvm.plugin.variants import QEMU
 
 if TYPE_CHECKING:
     from pytest_kvm.spec.vm import VMSpec
@@ -23,7 +24,7 @@ def prepare_next(item: pytest.Item) -> None:
     if following is None or LAUNCHER not in item.config.stash:
         return
     spec = _certain_spec(following)
-    if spec is not None:
+    if spec is not None and _parameter(following, QEMU) == _parameter(item, QEMU):
         item.config.stash[LAUNCHER].prepare(spec)
 
 
@@ -39,12 +40,11 @@ def _certain_spec(item: pytest.Item) -> VMSpec | None:
         return None
     if DEFAULTS not in item.config.stash or not all(is_ours(item, name) for name in ("vm", "vms", "vm_specs")):
         return None
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     try:
         specs = merge(item.config.stash[DEFAULTS], levels_of(item), _unknown)
     except SpecError:
         return None  # the test itself tells, or a fixture has to be asked
-    if len(specs) != 1 or parameters.get(FIXTURE) == "boot":
+    if len(specs) != 1 or _parameter(item, FIXTURE) == "boot":
         return None
     spec = next(iter(specs.values()))
     # A file of the user's may be written until then, by the test that runs now or by the next one's fixtures; a port
@@ -52,6 +52,10 @@ def _certain_spec(item: pytest.Item) -> VMSpec | None:
     fixed_port = any(parse_hostfwd(value).host_port for value in spec.hostfwd)
     certain = spec.autostart and spec.start != "boot" and not fixed_port and not any(spec.paths())
     return spec if certain else None
+
+
+def _parameter(item: pytest.Item, name: str) -> object:
+    return item.callspec.params.get(name) if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
 
 
 def _unknown(name: str) -> object:

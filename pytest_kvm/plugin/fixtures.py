@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kvm.plugin.artifacts import ARTIFACTS
+from pytest_kvm.plugin.launching import QEMU, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, default_spec
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.starting import variant_of
+from pytest_kvm.plugin.variants import qemu_of
 from pytest_kvm.plugin.verdicts import POOL, allowances
 
 if TYPE_CHECKING:
@@ -31,7 +33,23 @@ def vm_defaults(pytestconfig: pytest.Config) -> VMSpec:
 
 
 @pytest.fixture(scope="session")
-def _vm_start(request: pytest.FixtureRequest) -> str | None:
+def _vm_qemu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The QEMU that the machines run with; tests run once for each of several --kvm-qemu."""
+    config = request.config
+    config.stash[QEMU] = qemu_of(request)
+    yield
+    if len(config.stash[OPTIONS].qemu) > 1:
+        close_launcher(config)  # the next one has other machines made ahead, and other templates
+
+
+@pytest.fixture
+def _vm_round(request: pytest.FixtureRequest) -> int:
+    """Which time it is that the test runs, with --kvm-repeat."""
+    return int(getattr(request, "param", 1))
+
+
+@pytest.fixture(scope="session")
+def _vm_start(request: pytest.FixtureRequest, _vm_qemu: None) -> str | None:
     """How the machines begin that leave it open; tests run once for each with --kvm-start=both."""
     return variant_of(request)
 

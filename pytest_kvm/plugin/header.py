@@ -1,22 +1,26 @@
-"""The line of the report's header: which QEMU, which accelerator, which image."""
+"""The lines of the report's header: which QEMU, which accelerator, which image."""
 
 from __future__ import annotations
 
 import pytest
 
 from pytest_kvm.errors import HostError
-from pytest_kvm.plugin.options import OPTIONS
+from pytest_kvm.plugin.options import OPTIONS, Options
 
 
 def header(config: pytest.Config) -> str:
-    """Return the line; nothing is probed for it, an accelerator not known yet is shown as ``auto``."""
+    """Return a line for each QEMU; nothing is probed for it, an accelerator not known yet is shown as ``auto``."""
+    options = config.stash[OPTIONS]
+    return "\n".join(_line(options, name) for name in options.qemu or (None,))
+
+
+def _line(options: Options, qemu: str | None) -> str:
     from pytest_kvm.host.accel import remembered
     from pytest_kvm.host.cache import cache_dir
     from pytest_kvm.qemu.binary import find_qemu
 
-    options = config.stash[OPTIONS]
     try:
-        binary = find_qemu(options.qemu, memory=cache_dir() / "host")
+        binary = find_qemu(qemu, memory=cache_dir() / "host")
     except HostError as error:
         reason, _, _ = str(error).partition("\n")
         return f"kvm: {reason}"

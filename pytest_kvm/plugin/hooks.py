@@ -16,10 +16,11 @@ from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
 from pytest_kvm.plugin.outcome import check_use, note_use, shorten_report, told
 from pytest_kvm.plugin.parametrize import parametrize
+from pytest_kvm.plugin.rounds import run_rounds, stop_at_failure
 from pytest_kvm.plugin.sessions import SESSION_MACHINES, SessionMachines
 from pytest_kvm.plugin.signals import SIGNALS, Signals
-from pytest_kvm.plugin.starting import run_both
 from pytest_kvm.plugin.staying import stay
+from pytest_kvm.plugin.variants import add_variants
 from pytest_kvm.plugin.verdicts import judge_between, judge_call, once, tell
 from pytest_kvm.spec.postponing import postponing
 
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
     add_artifacts(config)
     stay(config)
+    stop_at_failure(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 
@@ -81,9 +83,9 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Apply vm_parametrize and --kvm-start=both."""
+    """Apply vm_parametrize, and what options ask for."""
     parametrize(metafunc)
-    run_both(metafunc)
+    add_variants(metafunc)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -109,6 +111,12 @@ def pytest_fixture_setup(
         return (yield)
     finally:
         running.pop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests in rounds, if that is asked for."""
+    return run_rounds(session)
 
 
 @pytest.hookimpl(tryfirst=True)

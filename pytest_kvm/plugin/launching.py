@@ -26,6 +26,10 @@ LAUNCHER = pytest.StashKey["Launcher"]()
 MAKING = pytest.StashKey[threading.Lock]()
 
 
+# The QEMU of the tests that run now.
+QEMU = pytest.StashKey[str | None]()
+
+
 def launcher_of(config: pytest.Config) -> Launcher:
     """Return the launcher of this pytest process; usable from any thread."""
     with config.stash[MAKING]:
@@ -42,7 +46,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
         options = config.stash[OPTIONS]
         limit, staying = options.template_limit, config.stash.get(STAYING, None)
         settings = Settings(
-            qemu=options.qemu,
+            qemu=config.stash[QEMU],
             offline=options.offline,
             archive=options.archive,
             keyring=options.keyring,
@@ -52,7 +56,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             run=_run(config),
             monitor=staying is not None and staying.attachable,
         )
-        report, leave = _reporter(config), config.stash[ARTIFACTS].leave
+        report, leave = reporter(config), config.stash[ARTIFACTS].leave
         heir = staying.take_over if staying is not None else None
         sweep_first(report)
         config.stash[LAUNCHER] = Launcher(settings, timeout=options.timeout, report=report, leave=leave, heir=heir)
@@ -75,13 +79,15 @@ def _run(config: pytest.Config) -> str:
 def close_launcher(config: pytest.Config) -> None:
     """Close the launcher if there is one; an error ends the session with status 1."""
     if LAUNCHER in config.stash:
+        launcher = config.stash[LAUNCHER]
+        del config.stash[LAUNCHER]
         try:
-            config.stash[LAUNCHER].close()
+            launcher.close()
         except MachineError as error:
             raise pytest.exit.Exception(f"kvm: {error}", returncode=1) from error
 
 
-def _reporter(config: pytest.Config) -> Callable[[str], None]:
+def reporter(config: pytest.Config) -> Callable[[str], None]:
     """Return what shows a line at the terminal, past the capturing; a worker of xdist does so on standard error."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")

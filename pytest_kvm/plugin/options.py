@@ -21,7 +21,6 @@ Value = TypeVar("Value")
 HELP = {
     "accel": "accelerator: auto (the default), kvm, tcg, hvf, or QEMU's text such as tcg,thread=single,tb-size=256",
     "image": "default image: a name of the catalogue (default: tiny) or a path",
-    "qemu": "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm)",
     "timeout": "seconds until a machine must be ready (default: 60, under emulation 120, and up to four times as long "
     "while it gets on)",
     "start": "how machines begin: auto (the default: as clones of a booted one where that is possible), boot, clone, "
@@ -31,6 +30,7 @@ HELP = {
     "quarters of its memory)",
     "max-vcpus": "how many virtual CPUs they may have, or off (default: 16 for each CPU, at least 32)",
     "max-machines": "how many there may be, or off (the default)",
+    "repeat": "run every test with a machine N times, each time with fresh machines",
     "artifacts": "whether what is known about a test's machines is kept: on-failure (the default), always, never",
     "artifacts-dir": "directory for it (default: test-results in the root directory)",
     "archive": "package archive that the built-in guest is made from (default: apt's own)",
@@ -42,6 +42,7 @@ METAVARS = {
     "memory-budget": "SIZE",
     "max-vcpus": "N",
     "max-machines": "N",
+    "repeat": "N",
     "artifacts": "WHEN",
     "artifacts-dir": "DIR",
 }
@@ -50,10 +51,16 @@ BOTH = "both"
 ARTIFACTS = ("on-failure", "always", "never")
 ARTIFACTS_DIR = "test-results"
 ALLOW_SPLAT = "kernel splats with this regular expression in report or title are no failure (may be given repeatedly)"
+QEMU = (
+    "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm); given repeatedly, every "
+    "test with a machine runs with each"
+)
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
     "keep": "when a test fails, leave its machines running, say how to attach to them, and wait for Enter",
+    "until-failure": "repeat the tests with machines, all of them one after the other, until one fails, or as often as "
+    "--kvm-repeat says",
     "save-state": "save memory, devices and disks of a failed test's machines, for 'pytest-kvm reopen'",
 }
 
@@ -64,7 +71,8 @@ class Options:
 
     accel: str = "auto"
     image: str | os.PathLike[str] = "tiny"
-    qemu: str | None = None
+    qemu: Sequence[str] = ()
+    repeat: int = 0
     timeout: float | None = None
     start: str = "auto"
     template_limit: int | None = None
@@ -79,6 +87,7 @@ class Options:
     strict: bool = False
     offline: bool = False
     keep: bool = False
+    until_failure: bool = False
     save_state: bool = False
 
 
@@ -96,6 +105,8 @@ def add_options(parser: pytest.Parser) -> None:
     for name, text in HELP.items():
         group.addoption(f"--kvm-{name}", metavar=METAVARS.get(name, name.upper()), default=None, help=text)
         parser.addini(ini_name(name), text, default=None)
+    group.addoption("--kvm-qemu", metavar="QEMU", action="append", default=[], help=QEMU)
+    parser.addini("kvm_qemu", QEMU, type="linelist", default=[])
     group.addoption("--kvm-allow-splat", metavar="PATTERN", action="append", default=[], help=ALLOW_SPLAT)
     parser.addini("kvm_allow_splat", ALLOW_SPLAT, type="linelist", default=[])
     for name, text in FLAGS.items():
@@ -109,7 +120,8 @@ def read_options(config: pytest.Config) -> Options:
         return Options(
             accel=_read(config, "accel", _accel) or "auto",
             image=_read(config, "image", _image) or "tiny",
-            qemu=_read(config, "qemu", _qemu),
+            qemu=_qemus(config),
+            repeat=_read(config, "repeat", _times) or 0,
             timeout=_read(config, "timeout", _timeout),
             start=_read(config, "start", _start) or "auto",
             template_limit=_read(config, "template-limit", _size),
@@ -124,6 +136,7 @@ def read_options(config: pytest.Config) -> Options:
             strict=_flag(config, "strict"),
             offline=_flag(config, "offline"),
             keep=_flag(config, "keep"),
+            until_failure=_flag(config, "until-failure"),
             save_state=_flag(config, "save-state"),
         )
     except SpecError as error:
@@ -148,6 +161,20 @@ def _read(config: pytest.Config, name: str, read: Callable[[str, Path], Value]) 
 
     with about(f"{subject}{text}", keyword=name, value=text):
         return read(str(text), folder)
+
+
+def _qemus(config: pytest.Config) -> list[str]:
+    """Return the binaries of the option, else of its ini twin."""
+    from pytest_kvm.spec.wording import about
+
+    given, subject, folder = config.getoption("kvm_qemu"), "--kvm-qemu=", config.invocation_params.dir
+    if not given:
+        given, subject, folder = config.getini("kvm_qemu"), "ini option kvm_qemu = ", config.rootpath
+    found = []
+    for text in given:
+        with about(f"{subject}{text}", keyword="qemu", value=text):
+            found.append(_qemu(text, folder))
+    return found
 
 
 def _patterns(config: pytest.Config) -> list[re.Pattern[str]]:
@@ -242,6 +269,14 @@ def _count(text: str, _: Path) -> int:
         return UNLIMITED
     if not text.isdecimal() or int(text) == 0:
         raise expected("a number, at least 1, or 'off'", text)
+    return int(text)
+
+
+def _times(text: str, _: Path) -> int:
+    from pytest_kvm.spec.wording import expected
+
+    if not text.isdecimal() or int(text) == 0:
+        raise expected("a number, at least 1", text)
     return int(text)
 
 

@@ -19,7 +19,7 @@ def run_both(metafunc: pytest.Metafunc) -> None:
 
     A test whose nearest marker says ``start=`` runs once, as it says.
     """
-    if metafunc.config.stash[OPTIONS].start != BOTH or FIXTURE not in metafunc.fixturenames:
+    if metafunc.config.stash[OPTIONS].start != BOTH:
         return
     said = [mark.kwargs["start"] for mark in metafunc.definition.iter_markers(MARKER) if "start" in mark.kwargs]
     variants = [said[0]] if said and said[0] in VARIANTS else list(VARIANTS)

@@ -138,7 +138,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         *("--hostfwd", "80", "--arg=-rtc", "--arg=base=utc", "--nic", "e1000,mac=52:54:00:00:00:01"),
     )
     assert (result.returncode, result.stderr) == (0, "")
-    words = shlex.split(result.stdout)
+    words = shlex.split(result.stdout.replace("\\\n", ""))
     assert words[-2:] == ["-rtc", "base=utc"]
     assert "e1000,id=net0,netdev=net0,mac=52:54:00:00:00:01,romfile=" in words
     assert any("with,, comma.raw" in word for word in words)
@@ -150,7 +150,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 def test_without_an_image() -> None:
-    words = shlex.split(boot("none", "--machine", "none", "--print-command").stdout)
+    words = shlex.split(boot("none", "--machine", "none", "--print-command").stdout.replace("\\\n", ""))
     assert words[words.index("-machine") + 1].startswith("none")
 
 

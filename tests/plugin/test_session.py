@@ -68,7 +68,7 @@ def test_none(): ...
         ),
         (
             "--override-ini=kvm_accel=fast",
-            "ERROR: ini option kvm_accel = fast: unknown accelerator 'fast'; valid are auto, kvm or tcg",
+            "ERROR: ini option kvm_accel = fast: unknown accelerator 'fast'; valid are auto, kvm, tcg or hvf",
         ),
         (
             "--override-ini=kvm_strict=maybe",
