@@ -122,13 +122,13 @@ def _demand(name: str, result: Result, *, other: str = "") -> None:
 
 def _unprobable(name: str, binary: QEMUBinary) -> Result | None:
     """Return what there is to say where no guest can be run, None where one can."""
+    device = device_trouble() if name == "kvm" else None
+    if device is not None:
+        return Result(device.reason, fix=device.fix)
     if platform.machine() not in ("x86_64", "i686"):
         return Result(f"no probe guest for {platform.machine()} yet", unknown=True)
     trouble = cannot_probe(binary)
-    if trouble:
-        return Result(trouble, unknown=True)
-    device = device_trouble() if name == "kvm" else None
-    return Result(device.reason, fix=device.fix) if device is not None else None
+    return Result(trouble, unknown=True) if trouble else None
 
 
 def _result(name: str, binary: QEMUBinary, *, again: bool = False) -> Result:

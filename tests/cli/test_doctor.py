@@ -61,7 +61,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name, value in {
         "qemu.binary.platform.machine": lambda: "x86_64",
         "qemu.binary._LIBEXEC": str(tmp_path / "libexec"),
-        "host.accel.DEVICE": str(tmp_path / "kvm"),
+        "host.device.DEVICE": str(tmp_path / "kvm"),
+        "host.device.CONTAINER_MARKS": (),
+        "host.device.CPUINFO": tmp_path / "cpuinfo",
         "cli.packages.os.geteuid": lambda: 0,
     }.items():
         monkeypatch.setattr(f"pytest_kvm.{name}", value)
@@ -76,7 +78,7 @@ def test_all_is_here(host: Host, tmp_path: Path) -> None:
     assert out == [
         f"cache        {tmp_path}/cache",
         f"QEMU         9.1.2 ({host.bin}/qemu-system-x86_64), sandbox: yes",
-        f"accelerator  tcg (kvm: no {tmp_path}/kvm)",
+        f"accelerator  tcg (kvm: no {tmp_path}/kvm: the CPU shows no VT-x or AMD-V)",
     ]
 
 
