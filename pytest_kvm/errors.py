@@ -67,10 +67,11 @@ class SpecError(KVMError, ValueError):
 
 
 class HostError(KVMError):
-    """This host cannot do what was asked; ``hint`` says what would change that."""
+    """This host cannot do what was asked: ``trouble`` says why, ``hint`` what would change that."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(f"{message}\n{indent(hint, '  ')}" if hint else message)
+        self.trouble = message
         self.hint = hint
 
 

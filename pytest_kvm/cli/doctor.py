@@ -1,39 +1,60 @@
-"""``pytest-kvm doctor``: what is here, what is missing, and its installation."""
+"""``pytest-kvm doctor``: what is here, what is missing, what mends it, and its installation."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_kvm.cli.packages import Manager, find_manager
-from pytest_kvm.errors import HostError, QEMUNotFound
-from pytest_kvm.host.accel import choose
+from pytest_kvm.cli import packages
+from pytest_kvm.cli.checks import examine
+from pytest_kvm.cli.checks.programs import also
+from pytest_kvm.cli.checks.row import Row, State
+from pytest_kvm.cli.checks.subject import Subject
+from pytest_kvm.cli.output import print_json
+from pytest_kvm.errors import QEMUNotFound
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
+from pytest_kvm.qemu.binary import find_qemu
+from pytest_kvm.visible import visible
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+_INDENT = " " * 25
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command's options."""
     parser = commands.add_parser(
         "doctor",
-        help="say what is here and what is missing",
-        description="Say what this host has for virtual machines.",
+        help="say what is here, what is missing, and what mends it; install it",
+        description="Says what this host has for virtual machines, and what mends what is missing. The exit status is"
+        " 1 when no machine can run.",
     )
-    parser.add_argument("--install", action="store_true", help="install what is missing with the package manager")
-    parser.add_argument("--yes", action="store_true", help="do not ask before installing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--install",
+        action="store_true",
+        help="install what is missing and needed, with apt, dnf, pacman, zypper, apk or brew",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before installing (as where CI is set)")
+    parser.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="wanted",
+        metavar="NAME",
+        choices=[*packages.OPTIONAL, "all"],
+        help="install this, too, if it is missing: %(choices)s",
+    )
     parser.add_argument(
         "--also",
         action="append",
         default=[],
         metavar="PROGRAM=PACKAGE",
-        help="install this, too, if it is missing (a name on PATH, or the absolute path of any file)",
+        help="need this, too (a name on PATH, or the absolute path of any file)",
     )
     parser.add_argument("--qemu", metavar="PATH", help="the QEMU to look at (as --kvm-qemu)")
     parser.set_defaults(run=run)
@@ -41,60 +62,75 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the status is 1 when something needed is missing."""
-    also = {program: package or program for program, _, package in (entry.partition("=") for entry in options.also)}
-    missing = _missing(options.qemu, also)
-    if missing and options.install:
-        manager = find_manager()
-        if not _agreed(manager, missing, options.yes):
+    rows = _rows(options)
+    missing = _installable(rows, options.wanted)
+    if options.install and missing:
+        if not _install(missing, options.yes):
             return 1
-        manager.install(missing)
-        missing = _missing(options.qemu, also)
-    binary = _report(options.qemu)
-    for program, package in missing.items():
-        print(f"missing      {program}{f' (package {package})' if package else ''}")
-    if missing and not options.install:
-        print("             pytest-kvm doctor --install installs it")
-    return 1 if missing or binary is None else 0
+        rows = _rows(options)
+    trouble = [row for row in rows if row.needed and not row.well]
+    if options.json:
+        print_json({"ok": not trouble, "rows": [row.facts() for row in rows]})
+    else:
+        _print(rows)
+        _print_summary(trouble, rows, options.install)
+    return 1 if trouble else 0
 
 
-def _missing(qemu: str | None, also: dict[str, str]) -> dict[str, str]:
-    """Return the programs that are needed and not there, each with its package ("": the manager knows)."""
-    missing = {}
+def _rows(options: argparse.Namespace) -> list[Row]:
+    named = {program: package or program for program, _, package in (entry.partition("=") for entry in options.also)}
+    cache = cache_dir()
     try:
-        find_qemu(qemu)
-    except QEMUNotFound:
-        missing["qemu"] = ""
-    if shutil.which("qemu-img") is None:
-        missing["qemu-img"] = ""
-    missing.update({program: package for program, package in also.items() if not _is_there(program)})
-    return missing
-
-
-def _is_there(program: str) -> bool:
-    """Return whether a program is on PATH; an absolute path may be that of any file."""
-    return Path(program).exists() if os.path.isabs(program) else shutil.which(program) is not None
-
-
-def _agreed(manager: Manager, missing: dict[str, str], yes: bool) -> bool:
-    print("installing   " + "; ".join(" ".join(command) for command in manager.commands(missing)), flush=True)
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        print("             not asked for (no terminal): say --yes", file=sys.stderr)
-        return False
-    return input("             go on? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _report(qemu: str | None) -> QEMUBinary | None:
-    print(f"cache        {cache_dir()}")
-    try:
-        binary = find_qemu(qemu, memory=cache_dir() / "host")
+        subject = Subject(options.qemu, cache, binary=find_qemu(options.qemu, memory=cache / "host"))
     except QEMUNotFound as error:
-        print(f"QEMU         {error}")
-        return None
-    print(f"QEMU         {binary.version_text} ({binary.path}), sandbox: {'yes' if binary.sandbox else 'no'}")
-    try:
-        print(f"accelerator  {choose('auto', binary, again=True)}")
-    except HostError as error:
-        print(f"accelerator  {error}")
-    return binary
+        subject = Subject(options.qemu, cache, trouble=error)
+    return [*examine(subject), *also(named)]
+
+
+def _installable(rows: Sequence[Row], wanted: Sequence[str]) -> dict[str, str]:
+    """Return what is missing and needed, or wanted, each with its package ("": the manager knows)."""
+    names = packages.OPTIONAL if "all" in wanted else wanted
+    return {
+        row.name: row.package
+        for row in rows
+        if row.state is State.MISSING and row.package is not None and (row.needed or row.name in names)
+    }
+
+
+def _install(missing: dict[str, str], yes: bool) -> bool:
+    """Install after asking; return False if that was not wanted. All of it is told on stderr."""
+    asks = sys.stdin.isatty()
+    commands = packages.find_manager().commands(missing, ask=asks)
+    for command in commands:
+        print(f"to install: {' '.join(command)}", file=sys.stderr)
+    if not (yes or os.environ.get("CI", "").lower() not in ("", "0", "false")):
+        if not asks:
+            print("not installed: there is no terminal to ask at; say --yes", file=sys.stderr)
+            return False
+        print("go on? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return False
+    packages.run(commands, missing)
+    return True
+
+
+def _print(rows: Sequence[Row]) -> None:
+    for group, members in groupby(rows, lambda row: row.group):
+        print(group)
+        for row in members:
+            purpose = f" - {row.purpose}" if row.purpose else ""
+            print(f"  {row.state.value:8} {row.name:14}{visible(row.text)}{purpose}")
+            for line in row.fix.splitlines():
+                print(f"{_INDENT}fix: {line}")
+
+
+def _print_summary(trouble: Sequence[Row], rows: Sequence[Row], installed: bool) -> None:
+    optional = [row.name for row in rows if row.name in packages.OPTIONAL and row.state is State.MISSING]
+    if optional:
+        print(f"Not every test needs {', '.join(optional)}: pytest-kvm doctor --install --with NAME")
+    if not trouble:
+        print("Machines can run here.")
+        return
+    print(f"No machine can run here: {', '.join(f'{row.name} is {row.state.value}' for row in trouble)}.")
+    if not installed and any(row.package is not None and row.state is State.MISSING for row in trouble):
+        print("pytest-kvm doctor --install installs what is missing.")

@@ -1,4 +1,4 @@
-"""The device node that KVM needs: is it there, may we use it, and if not, what mends that?"""
+"""The device nodes that KVM and vhost need: are they there, may we use them, and if not, what mends that?"""
 
 from __future__ import annotations
 
@@ -14,12 +14,6 @@ DEVICE = "/dev/kvm"
 CPUINFO = Path("/proc/cpuinfo")
 # What container engines leave in their containers.
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/run/systemd/container"))
-# Where nobody can log in anew, in CI; kvm(4) nodes are made by udev with these rules (udev(7)).
-UDEV = (
-    """echo 'KERNEL=="kvm", GROUP="kvm", MODE="0666", OPTIONS+="static_node=kvm"' | """
-    "sudo tee /etc/udev/rules.d/99-kvm.rules && sudo udevadm control --reload-rules && "
-    "sudo udevadm trigger --name-match=kvm"
-)
 NESTED = (
     "this host is a virtual machine itself; give it nested virtualization "
     "(libvirt: <cpu mode='host-passthrough'/>, clouds: an instance type that has it)"
@@ -36,20 +30,35 @@ class Trouble:
 
 
 def device_trouble() -> Trouble | None:
-    """Return why the node cannot be opened, None when it can."""
+    """Return why KVM's node cannot be opened, None when it can."""
+    return _missing() if not os.path.lexists(DEVICE) else node_trouble(DEVICE, _module())
+
+
+def node_trouble(path: str, module: str) -> Trouble | None:
+    """Return why a device node cannot be opened, None when it can; ``module`` is the kernel's that it is of."""
     try:
-        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        return _missing()
+        return _in_container(path) or Trouble(f"no {path}", f"sudo modprobe {module}")
     except PermissionError:
-        return Trouble(f"no permission for {DEVICE}", _permission())
+        return Trouble(f"no permission for {path}", _permission(path))
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
-            return Trouble(f"{DEVICE} is there, but the module is not loaded", f"sudo modprobe {_module()}")
+            return Trouble(f"{path} is there, but the module is not loaded", f"sudo modprobe {module}")
         if error.errno == errno.EBUSY:
             return Trouble("another hypervisor holds it", BUSY)
-        return Trouble(f"{DEVICE}: {error.strerror}", "")
+        return Trouble(f"{path}: {error.strerror}", "")
     return None
+
+
+def udev_rule(path: str) -> str:
+    """Return the command that lets all users open a node, for where nobody can log in anew, as in CI (udev(7))."""
+    name = Path(path).name
+    rule = f'KERNEL=="{name}", GROUP="kvm", MODE="0666", OPTIONS+="static_node={path.removeprefix("/dev/")}"'
+    return (
+        f"echo '{rule}' | sudo tee /etc/udev/rules.d/99-{name}.rules && sudo udevadm control --reload-rules && "
+        f"sudo udevadm trigger --name-match={name}"
+    )
 
 
 def guest_fix(trouble: str) -> str:
@@ -57,7 +66,7 @@ def guest_fix(trouble: str) -> str:
     if "Device or resource busy" in trouble:
         return BUSY
     if "Permission denied" in trouble:
-        return _permission()
+        return _permission(DEVICE)
     if "hypervisor" in _flags():
         return f"{NESTED}; where it has that already, it does not work: use another host"
     return "look at the kernel's log (dmesg) for messages of kvm, and for firmware updates of this host"
@@ -65,8 +74,9 @@ def guest_fix(trouble: str) -> str:
 
 def _missing() -> Trouble:
     flags = _flags()
-    if any(mark.exists() for mark in CONTAINER_MARKS):
-        return Trouble(f"no {DEVICE} in this container", f"start the container with --device={DEVICE}")
+    contained = _in_container(DEVICE)
+    if contained is not None:
+        return contained
     if flags & {"vmx", "svm"}:
         return Trouble(f"no {DEVICE}: the module is not loaded", f"sudo modprobe {_module()}")
     if "hypervisor" in flags:
@@ -77,15 +87,21 @@ def _missing() -> Trouble:
     )
 
 
-def _permission() -> str:
-    """Return how to get at the node: through its group, or by a rule for all."""
-    status = os.stat(DEVICE)
+def _in_container(path: str) -> Trouble | None:
+    if any(mark.exists() for mark in CONTAINER_MARKS):
+        return Trouble(f"no {path} in this container", f"start the container with --device={path}")
+    return None
+
+
+def _permission(path: str) -> str:
+    """Return how to get at a node: through its group, or by a rule for all."""
+    status = os.stat(path)
     lines = []
     if status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP and status.st_gid != 0:
         lines.append(f"sudo usermod -aG {_group(status.st_gid)} {_user()}, and log in anew")
-        lines.append(f"in CI: {UDEV}")
+        lines.append(f"in CI: {udev_rule(path)}")
     else:
-        lines.append(UDEV)
+        lines.append(udev_rule(path))
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pytest_kvm.errors import HostError
 from pytest_kvm.host.kernel import boot_id
+from pytest_kvm.host.mounts import filesystem
 from pytest_kvm.host.orphans import end, inhabitants, is_ours
 from pytest_kvm.host.rundir import OWNER, PREFIX, Owner, empty, run_base
 from pytest_kvm.qemu.process import LOG
@@ -152,7 +153,7 @@ class _Candidate:
         if owner is None:
             # Whoever made it was killed before he had the lock, or makes another one now.
             return None if names == {OWNER} else self._left("its owner was not able to lock it")
-        if owner.boot != boot_id() and _file_system(self._directory) not in _LOCAL:
+        if owner.boot != boot_id() and filesystem(self._directory) not in _LOCAL:
             return self._left(
                 f"process {owner.pid} made it on another host, or before this one was booted; "
                 "that its lock is free proves nothing on this file system"
@@ -209,16 +210,6 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _file_system(descriptor: int) -> str:
-    """Return the type of the file system that a file is on, as /proc/filesystems has it (proc(5))."""
-    mount = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{descriptor}").read_text(), re.MULTILINE)
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split(" ")
-        if mount is not None and fields[0] == mount[1]:
-            return fields[fields.index("-") + 1]
-    return ""
 
 
 def _size(directory: int) -> int:

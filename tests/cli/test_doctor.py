@@ -1,145 +1,160 @@
-"""What is here, what is missing, and its installation."""
+"""What is here, what is missing, what mends it, and its installation."""
 
 from __future__ import annotations
 
 import io
-import shutil
-from pathlib import Path
-from typing import NamedTuple
+import json
+import subprocess
 
 import pytest
 
-from pytest_kvm.cli import main
-from tests.qemu.fakes import ANSWERS, program
+from pytest_kvm.cli import checks, main
+from pytest_kvm.cli.checks.row import Row
+from pytest_kvm.cli.packages import OPTIONAL
+from tests.cli.hosts import Host
+from tests.qemu.fakes import program
 
 UPDATE = "apt-get update -q"
 INSTALL = "apt-get install -y -q --no-install-recommends"
 ENVIRONMENT = "env DEBIAN_FRONTEND=noninteractive"
+ASKED = [
+    f"to install: {ENVIRONMENT} {UPDATE}",
+    f"to install: {ENVIRONMENT} {INSTALL} qemu-system-x86 qemu-utils",
+]
 
 
-class Host(NamedTuple):
-    """A host on which there is nothing but what a test puts there."""
-
-    bin: Path
-    shelf: Path
-    log: Path
-    capsys: pytest.CaptureFixture[str]
-
-    def put(self, name: str, script: str = "") -> Path:
-        return program(self.bin / name, script)
-
-    def put_qemu(self) -> None:
-        self.put("qemu-system-x86_64", ANSWERS)
-        self.put("qemu-img")
-
-    def put_apt(self, script: str = "") -> None:
-        """Add a package manager that writes down what it is told and installs what is on the shelf."""
-        copy = f"{shutil.which('cp', path='/usr/bin:/bin')} -p {self.shelf}/* {self.bin}"
-        told = f'echo "$DEBIAN_FRONTEND: apt-get $*" >>{self.log}\n{script}\n'
-        self.put("apt-get", f'{told}if [ "$1" = install ]; then {copy}; fi\n')
-
-    def told(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-    def doctor(self, *arguments: str) -> tuple[int, list[str], list[str]]:
-        """Run the command; return its status and the lines of its stdout and stderr."""
-        status = main(["doctor", *arguments])
-        out, err = self.capsys.readouterr()
-        return status, out.splitlines(), err.splitlines()
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
-    made = Host(tmp_path / "bin", tmp_path / "shelf", tmp_path / "log", capsys)
-    made.bin.mkdir()
-    (made.bin / "env").symlink_to(shutil.which("env") or "/usr/bin/env")
-    program(made.shelf / "qemu-system-x86_64", ANSWERS)
-    program(made.shelf / "qemu-img", "")
-    monkeypatch.setenv("PATH", str(made.bin))
-    monkeypatch.setenv("PYTEST_KVM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("DEBIAN_FRONTEND", raising=False)
-    for name, value in {
-        "qemu.binary.platform.machine": lambda: "x86_64",
-        "qemu.binary._LIBEXEC": str(tmp_path / "libexec"),
-        "host.device.DEVICE": str(tmp_path / "kvm"),
-        "host.device.CONTAINER_MARKS": (),
-        "host.device.CPUINFO": tmp_path / "cpuinfo",
-        "cli.packages.os.geteuid": lambda: 0,
-    }.items():
-        monkeypatch.setattr(f"pytest_kvm.{name}", value)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    return made
-
-
-def test_all_is_here(host: Host, tmp_path: Path) -> None:
+def test_all_is_here(host: Host) -> None:
     host.put_qemu()
     status, out, err = host.doctor()
     assert (status, err) == (0, [])
-    assert out == [
-        f"cache        {tmp_path}/cache",
-        f"QEMU         9.1.2 ({host.bin}/qemu-system-x86_64), sandbox: yes",
-        f"accelerator  tcg (kvm: no {tmp_path}/kvm: the CPU shows no VT-x or AMD-V)",
+    assert out[:3] == [
+        "QEMU",
+        f"  ok       qemu          9.1.2 ({host.bin}/qemu-system-x86_64), used",
+        f"  ok       qemu-img      {host.bin}/qemu-img - makes the disks of machines",
+    ]
+    kvm = out.index("Accelerators") + 1
+    assert out[kvm : kvm + 2] == [
+        f"  missing  kvm           no {host.root}/kvm: the CPU shows no VT-x or AMD-V"
+        " - guests run at the speed of the CPU",
+        "                         fix: switch it on in the firmware's setup, where the CPU has it",
+    ]
+    assert [line for line in out if not line.startswith(" ")][-2:] == [
+        "Not every test needs uefi, ipxe, bridge-helper, passt, virtiofsd, swtpm, tesseract, gdb:"
+        " pytest-kvm doctor --install --with NAME",
+        "Machines can run here.",
     ]
 
 
 def test_nothing_is_here(host: Host) -> None:
     status, out, err = host.doctor()
     assert (status, err) == (1, [])
-    assert out[1].startswith("QEMU         no QEMU found (looked for qemu-system-x86_64, ")
-    assert out[-3:] == [
-        "missing      qemu",
-        "missing      qemu-img",
-        "             pytest-kvm doctor --install installs it",
+    assert out[1].startswith("  missing  qemu          no QEMU found (looked for qemu-system-x86_64, ")
+    assert out[2].startswith("                         fix: install it with 'pytest-kvm doctor --install'")
+    assert out[3] == "  missing  qemu-img      not there - makes the disks of machines"
+    assert out[-2:] == [
+        "No machine can run here: qemu is missing, qemu-img is missing.",
+        "pytest-kvm doctor --install installs what is missing.",
     ]
 
 
-def test_qemu_that_is_named(host: Host, tmp_path: Path) -> None:
-    host.put("qemu-img")
-    path = program(tmp_path / "my qemu", ANSWERS)
-    assert host.doctor()[0] == 1
-    status, out, _ = host.doctor("--qemu", str(path))
-    assert status == 0
-    assert f"({path})" in out[1]
-
-
-def test_a_program_more(host: Host) -> None:
+def test_json(host: Host) -> None:
     host.put_qemu()
-    status, out, _ = host.doctor("--also", "gpg=gnupg", "--also", "env=coreutils")
-    assert status == 1
-    assert out[-2:] == ["missing      gpg (package gnupg)", "             pytest-kvm doctor --install installs it"]
+    rows = host.rows()
+    assert rows["qemu"] == {
+        "group": "QEMU",
+        "name": "qemu",
+        "state": "ok",
+        "needed": True,
+        "text": f"9.1.2 ({host.bin}/qemu-system-x86_64), used",
+        "purpose": "",
+        "fix": "",
+        "data": {"path": f"{host.bin}/qemu-system-x86_64", "version": "9.1.2", "used": True},
+    }
+    assert rows["kvm"]["data"] == {"used": False}
+    assert rows["cache"]["data"]["path"] == str(host.root / "cache")
+    assert rows["cache"]["data"]["free"] > 0
+    assert not any(row["needed"] for row in rows.values() if row["state"] in ("missing", "broken"))
+
+
+def test_this_host(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    rows = {row["name"]: row for row in reversed(told["rows"])}  # of several QEMUs, the one that is used
+    assert rows["qemu"]["data"]["version"] in subprocess.check_output(
+        [rows["qemu"]["data"]["path"], "-version"], text=True
+    )
+    assert [rows[name]["data"]["used"] for name in ("kvm", "tcg")].count(True) == 1
+    assert (rows["kvm"]["state"] == "ok") is rows["kvm"]["data"]["used"]
+    assert rows["kvm"]["state"] == "ok" or rows["kvm"]["fix"]
+    assert {row["state"] for row in told["rows"] if row["name"] == "check"} == set()
+
+
+def test_everything_that_can_be_installed_is_looked_for(host: Host) -> None:
+    host.put_qemu()
+    rows = host.rows()
+    assert {name for name in OPTIONAL if rows[name]["state"] == "missing"} == set(OPTIONAL)
+    assert all(rows[name]["purpose"] for name in OPTIONAL)
+
+
+def test_a_check_that_fails(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> list[Row]:
+        raise RuntimeError("unforeseen")
+
+    host.put_qemu()
+    monkeypatch.setitem(checks._CHECKS, "Network", fail)
+    rows = host.rows()
+    assert rows["check"]["state"] == "broken"
+    assert rows["check"]["text"] == "cannot be looked at: RuntimeError: unforeseen"
+    assert "swtpm" in rows
 
 
 def test_installing_needs_a_word(host: Host) -> None:
     host.put_apt()
     status, out, err = host.doctor("--install")
-    assert status == 1
-    assert out == [
-        f"installing   {ENVIRONMENT} {UPDATE}; {ENVIRONMENT} {INSTALL} qemu-system-x86 qemu-utils",
-    ]
-    assert err == ["             not asked for (no terminal): say --yes"]
+    assert (status, out) == (1, [])
+    assert err == [*ASKED, "not installed: there is no terminal to ask at; say --yes"]
     assert host.told() == []
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), (" Yes ", 0), ("n", 1), ("", 1)])
 def test_at_a_terminal_it_asks(answer: str, status: int, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
     host.put_apt()
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda prompt: answer)
-    assert host.doctor("--install")[0] == status
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    code, _, err = host.doctor("--install")
+    assert code == status
+    assert err[:2] == ASKED
+    assert err[2].startswith("go on? [y/N] ")
     assert bool(host.told()) is (status == 0)
+
+
+@pytest.mark.parametrize(("value", "installs"), [("true", True), ("1", True), ("", False), ("false", False)])
+def test_in_ci_it_does_not_ask(value: str, installs: bool, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", value)
+    host.put_apt()
+    assert host.doctor("--install")[0] == (0 if installs else 1)
+    assert bool(host.told()) is installs
 
 
 def test_installing(host: Host) -> None:
     host.put_apt()
     status, out, err = host.doctor("--install", "--yes")
-    assert (status, err) == (0, [])
-    assert out[0].startswith("installing   ")
-    assert out[2].startswith("QEMU         9.1.2 (")
-    assert not any(line.startswith("missing") for line in out)
+    assert status == 0
+    assert err == [*ASKED, "unpacking", "unpacking"]  # stdout is for what was found
+    assert out[1].startswith("  ok       qemu          9.1.2 (")
+    assert out[-1] == "Machines can run here."
     assert host.told() == [
         f"noninteractive: {UPDATE}",
         f"noninteractive: {INSTALL} qemu-system-x86 qemu-utils",
     ]
+
+
+def test_installing_and_json(host: Host) -> None:
+    host.put_apt()
+    assert host.rows("--install", "--yes")["qemu"]["state"] == "ok"
 
 
 def test_installing_only_what_is_missing(host: Host) -> None:
@@ -150,13 +165,37 @@ def test_installing_only_what_is_missing(host: Host) -> None:
     assert host.told()[-1] == f"noninteractive: {INSTALL} gnupg"
 
 
+def test_installing_what_some_tests_need(host: Host) -> None:
+    host.put_qemu()
+    host.put_apt()
+    host.put("swtpm")
+    program(host.shelf / "passt", "")
+    assert host.doctor("--install", "--yes", "--with", "passt", "--with", "swtpm")[0] == 0
+    assert host.told()[-1] == f"noninteractive: {INSTALL} passt"
+    assert host.rows()["passt"]["state"] == "ok"
+
+
+def test_installing_all_that_any_test_needs(host: Host) -> None:
+    host.put_qemu()
+    host.put_apt()
+    host.doctor("--install", "--yes", "--with", "all")
+    packages = "ovmf ipxe-qemu qemu-system-common passt virtiofsd swtpm tesseract-ocr gdb"
+    assert set(host.told()[-1].split()) >= set(packages.split())
+
+
+def test_what_cannot_be_installed(host: Host) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--install", "--with", "coffee"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'coffee'" in host.capfd.readouterr().err
+
+
 def test_installing_when_all_is_here(host: Host) -> None:
     host.put_qemu()
     host.put_apt()
-    status, out, _ = host.doctor("--install", "--yes")
-    assert status == 0
+    status, _, err = host.doctor("--install", "--yes")
+    assert (status, err) == (0, [])
     assert host.told() == []
-    assert not any(line.startswith("installing") for line in out)
 
 
 def test_still_missing_after_installing(host: Host) -> None:
@@ -164,18 +203,16 @@ def test_still_missing_after_installing(host: Host) -> None:
     host.put_apt()
     status, out, _ = host.doctor("--install", "--yes")
     assert status == 1
-    assert out[-1] == "missing      qemu-img"
+    assert out[-1] == "No machine can run here: qemu-img is missing."
 
 
 def test_another_user_than_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_kvm.cli.packages.os.geteuid", lambda: 1000)
     host.put_apt()
     host.put("sudo", f'echo "sudo $*" >>{host.log}\nshift\nexec "$@"\n')
-    status, out, _ = host.doctor("--install", "--yes")
+    status, _, err = host.doctor("--install", "--yes")
     assert status == 0
-    assert out[0] == (
-        f"installing   sudo -n {ENVIRONMENT} {UPDATE}; sudo -n {ENVIRONMENT} {INSTALL} qemu-system-x86 qemu-utils"
-    )
+    assert err[0] == f"to install: sudo -n {ENVIRONMENT} {UPDATE}"
     assert host.told() == [
         f"sudo -n {ENVIRONMENT} {UPDATE}",
         f"noninteractive: {UPDATE}",
@@ -192,8 +229,8 @@ def test_another_user_without_sudo(sudo: str | None, host: Host, monkeypatch: py
         host.put("sudo", sudo)
     status, _, err = host.doctor("--install", "--yes")
     assert status == 1
-    assert err[0].startswith("pytest-kvm: cannot install qemu, qemu-img: ")
-    assert err[1] == f"  run as root: {ENVIRONMENT} {UPDATE}"
+    assert err[2].startswith("pytest-kvm: cannot install qemu, qemu-img: ")
+    assert err[3] == f"  run as root: {ENVIRONMENT} {UPDATE}"
     assert host.told() == []
 
 
@@ -201,36 +238,16 @@ def test_a_package_manager_that_fails(host: Host) -> None:
     host.put_apt('if [ "$1" = install ]; then exit 100; fi')
     status, _, err = host.doctor("--install", "--yes")
     assert status == 1
-    assert err[0].startswith("pytest-kvm: cannot install qemu, qemu-img: ")
-    assert "status 100" in err[0]
-    assert err[1] == f"  run as root: {ENVIRONMENT} {INSTALL} qemu-system-x86 qemu-utils"
+    assert err[-2].startswith("pytest-kvm: cannot install qemu, qemu-img: ")
+    assert "status 100" in err[-2]
+    assert err[-1] == f"  run as root: {ENVIRONMENT} {INSTALL} qemu-system-x86 qemu-utils"
 
 
 def test_an_unknown_package_manager(host: Host) -> None:
     status, out, err = host.doctor("--install", "--yes")
     assert (status, out) == (1, [])
     assert err == [
-        "pytest-kvm: no package manager that can be driven was found (looked for apt-get)",
+        "pytest-kvm: no package manager that can be driven was found"
+        " (looked for apt-get, dnf, pacman, zypper, apk, brew)",
         "  install QEMU's system emulator and qemu-img yourself",
     ]
-
-
-@pytest.mark.parametrize(
-    ("machine", "package"),
-    [("aarch64", "qemu-system-arm"), ("riscv64", "qemu-system-riscv"), ("s390x", "qemu-system")],
-)
-def test_packages_of_other_architectures(
-    machine: str, package: str, host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pytest_kvm.cli.packages.platform.machine", lambda: machine)
-    host.put_apt()
-    _, out, _ = host.doctor("--install")
-    assert out[0].endswith(f" {package} qemu-utils")
-
-
-def test_also_takes_any_file_by_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "there").touch()
-    main(["doctor", "--also", f"{tmp_path}/there=one", "--also", f"{tmp_path}/away=other"])
-    said = capsys.readouterr().out
-    assert f"missing      {tmp_path}/away (package other)\n" in said
-    assert "there" not in said

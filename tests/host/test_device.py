@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.host import device
-from pytest_kvm.host.device import BUSY, NESTED, UDEV, Trouble, device_trouble, guest_fix
+from pytest_kvm.host.device import BUSY, NESTED, Trouble, device_trouble, guest_fix, udev_rule
 
 INTEL, AMD, NESTABLE, NONE = "fpu vmx sse2", "fpu svm sse2", "fpu hypervisor sse2", "fpu sse2"
 
@@ -87,14 +87,14 @@ def test_no_permission_but_a_group(node: Path, monkeypatch: pytest.MonkeyPatch, 
     assert found.reason == f"no permission for {node}"
     first, second = found.fix.splitlines()
     assert re.fullmatch(rf"sudo usermod -aG {name} \S+, and log in anew", first)
-    assert second == f"in CI: {UDEV}"
+    assert second == f"in CI: {udev_rule(str(node))}"
 
 
 @pytest.mark.parametrize(("number", "mode"), [(0, 0o020660), (1, 0o020600)])
 def test_no_permission_for_anybody(node: Path, monkeypatch: pytest.MonkeyPatch, number: int, mode: int) -> None:
     group(monkeypatch, number, mode)
     fails(monkeypatch, errno.EACCES)
-    assert device_trouble() == Trouble(f"no permission for {node}", UDEV)
+    assert device_trouble() == Trouble(f"no permission for {node}", udev_rule(str(node)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,9 @@ def test_it_does_not_open(node: Path, monkeypatch: pytest.MonkeyPatch, number: i
 def test_what_mends_a_probe_guest(node: Path) -> None:
     busy = "a probe guest did not run: failed to initialize kvm: Device or resource busy"
     assert guest_fix(busy) == BUSY
-    assert UDEV in guest_fix("a probe guest did not run: Could not access KVM kernel module: Permission denied")
+    assert udev_rule(str(node)) in guest_fix(
+        "a probe guest did not run: Could not access KVM kernel module: Permission denied"
+    )
     assert guest_fix("hangs").startswith("look at the kernel's log (dmesg)")
     cpu(node.parent, NESTABLE)
     assert guest_fix("hangs").startswith(NESTED)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import HostError
-from pytest_kvm.host import sweep as module
 from pytest_kvm.host.kernel import boot_id
+from pytest_kvm.host.mounts import filesystem
 from pytest_kvm.host.rundir import OWNER, make_run_dir
 from pytest_kvm.host.sweep import Left, Swept, sweep, sweep_first
 from pytest_kvm.qemu.process import LOG
@@ -205,18 +205,18 @@ def test_before_another_boot(kind: str, stays: bool, dead: Path, monkeypatch: py
     owner = json.loads((dead / OWNER).read_text())
     assert owner["boot"] == boot_id()
     (dead / OWNER).write_text(json.dumps({**owner, "boot": "another"}))
-    monkeypatch.setattr("pytest_kvm.host.sweep._file_system", lambda _: kind)
+    monkeypatch.setattr("pytest_kvm.host.sweep.filesystem", lambda _: kind)
     why = f"process {owner['pid']} made it on another host, or before this one was booted; that its lock is free"
     removed, left = swept()
     assert removed == ([] if stays else [dead])
     assert [(path, reason.startswith(why)) for path, reason in left] == ([(dead, True)] if stays else [])
 
 
-def test_the_type_of_a_file_system() -> None:
+def test_the_type_of_a_filesystem() -> None:
     for path in ("/proc", "/sys"):
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            assert module._file_system(descriptor) == {"/proc": "proc", "/sys": "sysfs"}[path]
+            assert filesystem(descriptor) == {"/proc": "proc", "/sys": "sysfs"}[path]
         finally:
             os.close(descriptor)
 
