@@ -176,10 +176,10 @@ class Terminal:
 def test_at_a_terminal() -> None:
     with closing(Terminal("--hostfwd", "22")) as terminal:
         terminal.spawn.expect(r"VM 'vm' was (cloned|booted) in \d+\.\d\d s")
-        terminal.spawn.expect(r" SSH +(ssh .*root@127\.0\.0\.1)\r\n")
+        terminal.spawn.expect(r" SSH +(ssh [^\r\n]*root@127\.0\.0\.1)\r\n")
         assert isinstance(terminal.spawn.match, re.Match)
         command = terminal.spawn.match[1]
-        terminal.spawn.expect(r" QMP +\S.*\r\n")
+        terminal.spawn.expect(r" QMP +\S[^\r\n]*\r\n")
         terminal.spawn.expect(r" 22/tcp +127\.0\.0\.1:\d+\r\n")
         terminal.expect_exact("This is its console; Ctrl-] ends the machine.")
         assert subprocess.check_output(["sh", "-c", f"{command} echo over ssh"], text=True) == "over ssh\n"

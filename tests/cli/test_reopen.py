@@ -77,7 +77,7 @@ def test_its_console(machines: Path, temporary: Path) -> None:
     terminal = pexpect.spawn(REOPEN[0], arguments, encoding="utf-8", timeout=TIMEOUT, dimensions=(24, 300))
     terminal.expect(r"Saved 20\S+ \S+ when test_it\.py::test_it failed, running then\.\r\n")
     terminal.expect(r"VM 'running' is running, in (\S+):\r\n")
-    terminal.expect(r" SSH +(ssh .*root@127\.0\.0\.1)\r\n")
+    terminal.expect(r" SSH +(ssh [^\r\n]*root@127\.0\.0\.1)\r\n")
     assert isinstance(terminal.match, re.Match)
     assert subprocess.check_output(["sh", "-c", f"{terminal.match[1]} cat /tmp/marker"], text=True) == "MARK\n"
     terminal.expect_exact("This is its console; Ctrl-] ends the machine.")
