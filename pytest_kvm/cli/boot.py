@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.cli.fields import add_fields, read_fields
-from pytest_kvm.cli.running import run_command
-from pytest_kvm.cli.terminal import attach, interrupted_by
+from pytest_kvm.cli.running import run_command, stay
+from pytest_kvm.cli.terminal import interrupted_by
 from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.images.described import read_project
 from pytest_kvm.machine.attaching import Attachable
@@ -24,7 +24,6 @@ from pytest_kvm.qemu.byhand import by_hand
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.plan import plan_drives
 from pytest_kvm.visible import visible
-from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
@@ -92,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
             return 0
         if not interactive:
             return _run_command(vm, options)
-        _stay(stack, vm, console=not options.no_console)
+        _introduce_and_stay(stack, vm, console=not options.no_console)
     return 0
 
 
@@ -117,7 +116,7 @@ def _run_command(vm: VM, options: argparse.Namespace) -> int:
     return status
 
 
-def _stay(stack: contextlib.ExitStack, vm: VM, *, console: bool) -> None:
+def _introduce_and_stay(stack: contextlib.ExitStack, vm: VM, *, console: bool) -> None:
     attachable = stack.enter_context(contextlib.closing(Attachable(vm)))
     started = vm.started
     if started is not None:
@@ -125,11 +124,5 @@ def _stay(stack: contextlib.ExitStack, vm: VM, *, console: bool) -> None:
         how = "cloned" if started.kind == "clone" else "booted"
         print(f"VM {vm.name!r} was {how} in {started.seconds:.2f} s{reason}, accel={vm.accel}.")
     print(attachable.describe(), flush=True)
-    if attachable.console is None or not console or not sys.stdin.isatty():
-        print("Ctrl-C ends it.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            vm.watch.wait_only(lambda: not vm.lives, Deadline(None))
-    else:
-        print("This is its console; Ctrl-] ends the machine.", flush=True)
-        attach(attachable.console)
+    stay(vm, attachable.console if console else None)
     print("\nThe machine has ended.")

@@ -9,15 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kvm.cli.running import run_command
-from pytest_kvm.cli.terminal import attach, interrupted_by
+from pytest_kvm.cli.running import run_command, stay
+from pytest_kvm.cli.terminal import interrupted_by
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.runner import DEFAULT_TIMEOUT
 from pytest_kvm.machine.attaching import Attachable
 from pytest_kvm.machine.launcher import Launcher
 from pytest_kvm.machine.preserved import RUNNING, Preserved
 from pytest_kvm.machine.settings import Settings
-from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
@@ -58,13 +57,7 @@ def run(options: argparse.Namespace) -> int:
             return _run_command(vm, preserved, options.command, options.timeout)
         attachable = stack.enter_context(contextlib.closing(Attachable(vm)))
         _introduce(preserved, attachable)
-        if attachable.console is None or options.no_console or not sys.stdin.isatty():
-            print("Ctrl-C ends it.", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                vm.watch.wait_only(lambda: not vm.lives, Deadline(None))
-        else:
-            print("This is its console; Ctrl-] ends the machine.", flush=True)
-            attach(attachable.console)
+        stay(vm, None if options.no_console else attachable.console)
         print("\nThe machine has ended; its directory is as it was.")
     return 0
 

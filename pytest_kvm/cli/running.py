@@ -1,4 +1,4 @@
-"""One command in a machine's guest, with its output and status as the command's own."""
+"""What is done with a machine: one command in its guest, or staying with it until it ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kvm.cli.terminal import attach
 from pytest_kvm.errors import MachineError
+from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -42,6 +45,17 @@ def run_command(vm: VM, command: str, *, timeout: float | None, data: bytes | No
     for carrier in carriers:
         carrier.join()
     return status
+
+
+def stay(vm: VM, console: Path | None) -> None:
+    """Stay until the machine ends, at its console where one is given and there is a terminal, or until Ctrl-C."""
+    if console is not None and sys.stdin.isatty():
+        print("This is its console; Ctrl-] ends the machine.", flush=True)
+        attach(console)
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        print("Ctrl-C ends it.", flush=True)
+        vm.watch.wait_only(lambda: not vm.lives, Deadline(None))
 
 
 def _carry(source: BufferedReader, target: int) -> None:

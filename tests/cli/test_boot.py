@@ -21,7 +21,12 @@ from tests.sessions import PATIENCE, gone, processes, temporary
 __all__ = ["temporary"]  # a fixture
 
 BOOT = [sys.executable, "-m", "pytest_kvm", "boot"]
-TIMEOUT = 600  # the host may be busy, and its budget taken
+TIMEOUT = 120  # the host may be busy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _not_the_first() -> None:
+    boot("--run", "true")  # the first one on a host tells what it makes, and which accelerator there is
 
 
 @pytest.fixture(autouse=True)
