@@ -156,6 +156,10 @@ def test_own_failure(vm):
     vm.run(WARN.format("foo"))
     raise KeyError("its own")
 
+def test_paused(vm):
+    vm.run(WARN.format("foo"))
+    vm.pause()
+
 def test_skipped(vm):
     vm.run(WARN.format("foo"))
     pytest.skip("nothing to see here")
@@ -242,6 +246,7 @@ def test_splats(pytester: pytest.Pytester) -> None:
             "test_splat": failed,
             "test_two": ("call failed", splat + r"(.*\n)*and KernelSplat: VM 'vm': WARNING in bar\nThe kernel"),
             "test_own_failure": ("call failed", r"E +KeyError: 'its own'\nE +and KernelSplat: VM 'vm': WARNING in foo"),
+            "test_paused": failed,
             "test_skipped": failed,
             "test_xfail": ("call skipped", ""),
             "test_allowed": ("passed", ""),
@@ -263,6 +268,8 @@ def test_splats(pytester: pytest.Pytester) -> None:
             "test_caught": failed,
         },
     )
+    # It prints nothing any more: nobody waits for a mark of its kernel's, and nothing is in doubt.
+    assert "judged late" not in session.text("test_paused")
     assert "in foo" not in session.text("TestAllowed::test_other").replace("instead", "")
 
 

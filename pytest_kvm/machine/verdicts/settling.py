@@ -30,10 +30,16 @@ def settle(vm: VM) -> str:
     """
     if vm.serial is None or not vm.running:
         return ""
-    doubt = "" if vm.watch.failed else _marked(vm, vm.serial)
+    doubt = "" if vm.watch.failed or _stopped(vm) else _marked(vm, vm.serial)
     vm._io.call(vm.watcher.receive)
     vm.watch.wait_only(lambda: not vm.watcher.pending, Deadline(_REPORT_PATIENCE))
     return doubt
+
+
+def _stopped(vm: VM) -> bool:
+    """Return whether the virtual CPUs stand still: then nothing more is printed, nor can be."""
+    last = next((event["event"] for event in reversed(vm.qmp.events) if event["event"] in ("STOP", "RESUME")), "RESUME")
+    return bool(last == "STOP")
 
 
 def _marked(vm: VM, serial: SerialPort) -> str:
