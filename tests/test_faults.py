@@ -10,7 +10,9 @@ ROW = re.compile(r"^\| .* \| (tests/\S+\.py)::(\w+) \|$", re.MULTILINE)
 
 
 def test_each_row_is_a_test() -> None:
-    _, _, matrix = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8").partition("## The fault matrix")
+    _, _, matrix = (
+        (ROOT / "docs" / "explanation" / "verdicts.md").read_text(encoding="utf-8").partition("## The fault matrix")
+    )
     rows = ROW.findall(matrix)
     assert len(rows) > 30
     assert len(rows) == matrix.count("\n|") - 2

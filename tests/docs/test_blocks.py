@@ -1,0 +1,32 @@
+"""Every block of code in the documentation does what its page says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kvm.host.cache import cache_dir
+from tests.docs.pages import LANGUAGES, ROOT, blocks, pages
+from tests.docs.running import Reader
+
+PAGES = pages()
+# They remove what others need, or depend on what others have.
+OWN_CACHE = ("clones.md", "budget.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    found = blocks(page)
+    assert {block.language for block in found} <= LANGUAGES
+    cache = cache_dir()
+    if page.name in OWN_CACHE:
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        for shared in cache_dir().iterdir():
+            if shared.name not in ("templates", "budget"):
+                (cache / shared.name).symlink_to(shared)
+    reader = Reader(tmp_path, {"PYTEST_KVM_CACHE": str(cache)})
+    if "cirros" in page.read_text(encoding="utf-8"):
+        reader.provide(request.getfixturevalue("cirros_disk"))
+    reader.follow(found)
