@@ -15,6 +15,7 @@
         ├── QEMUExited       QEMU ended while it was still needed
         ├── QMPError         QEMU refused a QMP command
         ├── CommandError     a guest command returned an unexpected status
+        ├── CasesFailed      cases of a test program in the guest failed, or do not agree with its plan
         ├── TooMuchOutput    a guest command wrote more than is kept
         ├── ShellLost        the guest's shell went away under a command
         ├── LoginFailed      the guest did not let a user in at its console
@@ -159,6 +160,19 @@ class CommandError(MachineError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+class CasesFailed(MachineError):
+    """Cases of a test program in the guest failed, or what it said does not agree with its plan.
+
+    ``failed`` are the names of the cases that failed, crashed or did not run, ``problems`` what does not agree, a line
+    each; ``vm.run_ktap(…, check=False)`` returns all that is known.
+    """
+
+    def __init__(self, message: str, *, failed: Sequence[str], problems: Sequence[str]) -> None:
+        super().__init__(message)
+        self.failed = failed
+        self.problems = problems
 
 
 class TooMuchOutput(MachineError):

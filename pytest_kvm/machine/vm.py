@@ -16,6 +16,9 @@ from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import RunDir
+from pytest_kvm.kernel.ktap.case import KTAPResult, Observer
+from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
+from pytest_kvm.kernel.ktap.run import run_ktap
 from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
@@ -66,6 +69,8 @@ class VM(Machine, Expecting, Runner):
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin
         self._console: Console | None = None
+        # Who is told of the cases of run_ktap.
+        self.observer: Observer | None = None
 
     # Channels
 
@@ -161,6 +166,28 @@ class VM(Machine, Expecting, Runner):
         if self.shell is None:
             raise SpecError(f"VM {self.name!r}: image {self._label!r} does not offer our shell", keyword="image")
         return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text, journal=self.journal)
+
+    def run_ktap(
+        self,
+        command: Command,
+        *,
+        check: bool = True,
+        timeout: float | None = KTAP_TIMEOUT,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> KTAPResult:
+        """Run a program in the guest whose output is KTAP, or TAP 13 or 14, and return its cases.
+
+        Each case becomes a subtest of the test (with pytest 9, or the plugin pytest-subtests), with its duration and
+        what was said during it. stdout and stderr are read as one, and while the program runs where the guest has our
+        shell. ``timeout`` is in seconds (None: no limit; by default 600, under emulation longer); ``env`` and ``cwd``
+        are as for ``run``. ``check=False`` only returns the result.
+
+        Raises CasesFailed when the output does not agree with its plan, or is none, and for failing cases that are no
+        subtests; another MachineError when the guest is lost: then the case that ran has crashed, and those that its
+        plan announced after it have not run.
+        """
+        return run_ktap(self, command, check=check, timeout=timeout, env=env, cwd=cwd)
 
     def evidence(self, *, screen: bool = False) -> Evidence | None:
         """Return what is known about the machine, to explain a failure; None if QEMU was never started for it.

@@ -29,6 +29,8 @@ from pytest_kvm.plugin.hooks import (
     pytest_runtest_teardown,
     pytest_runtestloop,
     pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_unconfigure,
 )
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
     "pytest_runtest_teardown",
     "pytest_runtestloop",
     "pytest_sessionfinish",
+    "pytest_sessionstart",
+    "pytest_unconfigure",
     "vm",
     "vm_defaults",
     "vm_factory",

@@ -17,6 +17,7 @@ from pytest_kvm.spec.vm import VMSpec
 if TYPE_CHECKING:
     from pytest_kvm.host.budget import Share
     from pytest_kvm.host.request import Holder
+    from pytest_kvm.kernel.ktap.case import Observer
     from pytest_kvm.machine.launcher import Launcher
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.vm import VM
@@ -42,14 +43,21 @@ class VMFactory(Protocol):
 class Pool:
     """The machines of one scope: made one by one, also from threads, and closed together.
 
-    ``holder`` says who asks for them; ``start`` is how those begin that leave it open (None: as they say).
+    ``holder`` says who asks for them, ``observer`` is told of cases that run in them; ``start`` is how those begin that
+    leave it open (None: as they say).
     """
 
     def __init__(
-        self, launcher: Callable[[], Launcher], *, holder: Callable[[], Holder], start: str | None = None
+        self,
+        launcher: Callable[[], Launcher],
+        *,
+        holder: Callable[[], Holder],
+        observer: Observer,
+        start: str | None = None,
     ) -> None:
         self._launcher = launcher
         self._holder = holder
+        self._observer = observer
         self._start = start
         self._machines: list[VM] = []
         self._names: set[str] = set()
@@ -106,6 +114,7 @@ class Pool:
             with self._lock:
                 self._names.discard(spec.name)
             raise
+        vm.observer = self._observer
         with self._lock:
             closed = self._closed
             if not closed:

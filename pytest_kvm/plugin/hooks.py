@@ -10,6 +10,7 @@ import pytest
 from pytest_kvm.plugin import hookspecs
 from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.artifacts import add_artifacts
+from pytest_kvm.plugin.cases import CASES, Cases, join_xml, split_xml
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
@@ -66,8 +67,20 @@ def pytest_configure(config: pytest.Config) -> None:
     add_artifacts(config)
     stay(config)
     stop_at_failure(config)
+    config.stash[CASES] = Cases()
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Stand before the writer of JUnit's XML, which is there by now."""
+    split_xml(session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Go away from before it."""
+    join_xml(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -143,7 +156,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     prepare_next(item)
     with told(item, setup=False):
         try:
-            yield
+            with item.config.stash[CASES].of(item):
+                yield
         except (Exception, *OUTCOMES) as error:
             judge_call(item, error)
             raise
@@ -171,9 +185,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show a verdict as what it is."""
+    """Show a verdict as what it is, and a case of a program in the guest."""
     report = yield
     shorten_report(item, call, report)
+    item.config.stash[CASES].fill(report, call)
     return report
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.request import Holder
+from pytest_kvm.plugin.cases import CASES
 from pytest_kvm.plugin.factories import Pool, VMFactory
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
@@ -34,7 +35,8 @@ def pool_for_test(request: pytest.FixtureRequest, start: str | None) -> Pool:
     """Return an empty pool; ``start`` is how machines begin that leave it open (None: as they say)."""
     request.config.stash[SIGNALS].heed()
     holder = Holder(request.node.nodeid)
-    return Pool(partial(launcher_of, request.config), holder=lambda: holder, start=start)
+    cases = request.config.stash[CASES]
+    return Pool(partial(launcher_of, request.config), holder=lambda: holder, observer=cases, start=start)
 
 
 def pool_for_session(request: pytest.FixtureRequest, start: str | None) -> Pool:
@@ -46,7 +48,8 @@ def pool_for_session(request: pytest.FixtureRequest, start: str | None) -> Pool:
         fixture = machines.asking()
         return Holder(f"fixture '{fixture}'" if fixture is not None else "a session", lasting=True)
 
-    return Pool(partial(launcher_of, request.config), holder=holder, start=start)
+    cases = request.config.stash[CASES]
+    return Pool(partial(launcher_of, request.config), holder=holder, observer=cases, start=start)
 
 
 def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:

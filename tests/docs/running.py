@@ -158,6 +158,13 @@ def _pattern(line: str) -> str:
     text = re.escape(line.strip())
     text = re.sub(r"/tmp/pytest\\-kvm\\-\w{8}", r"\\S+/pytest-kvm-…", text)
     text = re.sub(r"\b[0-9a-f]{10}\b", "…", text)
-    for meant, pattern in ((r"…", ".*"), (r"\d+", r"\\d+"), (r"(\\ )+", r"\\s+"), (r"=+", "=+"), (r"(\\-){3,}", "-+")):
+    for meant, pattern in (
+        (r"…", ".*"),
+        (r"\d+", r"\\d+"),
+        (r"(\\ )+", r"\\s+"),
+        (r"=+", "=+"),
+        (r"_{3,}", "_+"),
+        (r"(\\-){3,}", "-+"),
+    ):
         text = re.sub(meant, pattern, text)
     return text

@@ -1,0 +1,1 @@
+"""What do kernel people ask?"""
