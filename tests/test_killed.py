@@ -1,6 +1,6 @@
 """Killed at any moment, two workers leave no QEMU, and the next session passes and tidies up.
 
-``PYTEST_KVM_KILLS`` is how often (default: 3), ``PYTEST_KVM_KILL_SEED`` repeats what a failure has printed.
+``PYTEST_KVM_KILLS`` is how often (default: 2), ``PYTEST_KVM_KILL_SEED`` repeats what a failure has printed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ INNER = """
     def test_two(vm, vm_factory):
         vm_factory(image=None)
 """
-KILLS = int(os.environ.get("PYTEST_KVM_KILLS", "3"))
+KILLS = int(os.environ.get("PYTEST_KVM_KILLS", "2"))
 # What is promised, where somebody counts by hand; no test depends on how fast a host is.
 LIMIT = 2.0 if "PYTEST_KVM_KILLS" in os.environ else PATIENCE
 

@@ -22,7 +22,7 @@ def spawned(vm: VM, folder: Path) -> pexpect.spawn[str]:
     return pexpect.spawn("/bin/sh", [str(script)], timeout=PATIENCE, encoding="utf-8", codec_errors="replace")
 
 
-@pytest.mark.parametrize("start", ["boot", "clone"])
+@pytest.mark.parametrize("start", [pytest.param("boot", marks=pytest.mark.slow), "clone"])
 def test_a_guest_with_disks(vm_factory: VMFactory, given: Path, tmp_path: Path, start: str) -> None:
     drives = [Drive(given, serial="given"), Drive(size="3M"), Drive(given, media="cdrom")]
     vm = vm_factory(drives=drives, start=start, hostfwd=[8080], nics=[Nic(), Nic(model="e1000e")])

@@ -69,6 +69,7 @@ def test_clones(cirros: Image, vm_factory: VMFactory) -> None:
     assert numbers[0] != numbers[1]
 
 
+@pytest.mark.slow
 def test_config_drive_on_another_machine(cirros: Image, vm_factory: VMFactory) -> None:
     vm = vm_factory(
         image=cirros,

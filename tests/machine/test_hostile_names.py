@@ -47,7 +47,9 @@ def test_drives(folder: Path, vm_factory: VMFactory) -> None:
     assert sorted(map(int, found.split())) == list(range(len(FILE_NAMES)))
 
 
-@pytest.mark.parametrize(("name", "start"), [("a,b\n=", "clone"), ("\udcff,x", "boot")])
+@pytest.mark.parametrize(
+    ("name", "start"), [("a,b\n=", "clone"), pytest.param("\udcff,x", "boot", marks=pytest.mark.slow)]
+)
 def test_virtio_disks(folder: Path, vm_factory: VMFactory, name: str, start: str) -> None:
     """One is plugged into a clone by QMP, which has no bytes that are not UTF-8."""
     raw = name.encode(errors="surrogateescape")
@@ -67,7 +69,7 @@ def test_qcow2(folder: Path, vm_factory: VMFactory) -> None:
     assert vm.run("head -c 2 /dev/vda; head -c 2 /dev/vdb", text=False).stdout == b"\7\7\7\7"
 
 
-@pytest.mark.parametrize("name", ["k,e=r n\nel", "-kernel\udcff"])
+@pytest.mark.parametrize("name", ["k,e=r n\nel", pytest.param("-kernel\udcff", marks=pytest.mark.slow)])
 def test_kernel_and_initrd(folder: Path, vm_factory: VMFactory, vm: VM, name: str) -> None:
     guest = next(guest for guest in built_guests(cache_dir()) if guest.current)
     for file in ("vmlinuz", "initrd.img"):
