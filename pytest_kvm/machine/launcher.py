@@ -17,6 +17,7 @@ from pytest_kvm.host.ledger import ledger_name
 from pytest_kvm.host.request import NOBODY, Holder
 from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.images.catalogue import Catalogue
+from pytest_kvm.images.kernels.source import Kernel
 from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
@@ -24,6 +25,7 @@ from pytest_kvm.machine.cost import wanted
 from pytest_kvm.machine.disks import check_files, format_of
 from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
+from pytest_kvm.machine.kernels import Kernels
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
@@ -87,6 +89,7 @@ class Launcher:
             keyring=settings.keyring,
             report=self._report,
         )
+        self._kernels = Kernels(self._catalogue)
         self._accel = cache(self._choose)
 
     @cached_property
@@ -223,9 +226,14 @@ class Launcher:
         return None
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
+        kernel = None
+        if snapshot is None:
+            spec, kernel = self._kernels.resolve(spec)
         check_files(spec if snapshot is None else spec.replace(user_data=None))  # it has been told already
         accel = self._accel(spec.accel).name
         image, seed = (self._image(spec), None) if snapshot is None else (snapshot.image, snapshot.seed)
+        if snapshot is None:
+            image = self._kernels.fit(spec, image, kernel)
         if image is not None and snapshot is None:
             image, seed = self._seeds.provide(spec, image)
             image = reachable(image, spec)
@@ -233,7 +241,15 @@ class Launcher:
         plan = make_plan(spec, image, accel, seed=seed)
         if self._settings.monitor:
             plan = with_monitor(plan)
-        return self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
+        vm = self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
+        vm.host_kernel = partial(self._kernel_of, kernel, image)
+        return vm
+
+    def _kernel_of(self, kernel: Kernel | None, image: Image | None) -> Kernel | None:
+        """Return what is known on the host about a machine's kernel."""
+        if kernel is None and image is not None and image.kernel is not None:
+            return self._kernels.of_image(image)
+        return kernel
 
     def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
         folder = make_run_dir()

@@ -16,6 +16,8 @@ from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import RunDir
+from pytest_kvm.images.kernels.source import Kernel
+from pytest_kvm.kernel.guest import GuestKernel
 from pytest_kvm.kernel.ktap.case import KTAPResult, Observer
 from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
 from pytest_kvm.kernel.ktap.run import run_ktap
@@ -69,6 +71,9 @@ class VM(Machine, Expecting, Runner):
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin
         self._console: Console | None = None
+        # What is known on the host about its kernel.
+        self.host_kernel: Callable[[], Kernel | None] = lambda: None
+        self._kernel: GuestKernel | None = None
         # Who is told of the cases of run_ktap.
         self.observer: Observer | None = None
 
@@ -188,6 +193,28 @@ class VM(Machine, Expecting, Runner):
         plan announced after it have not run.
         """
         return run_ktap(self, command, check=check, timeout=timeout, env=env, cwd=cwd)
+
+    # The kernel
+
+    @property
+    def kernel(self) -> GuestKernel:
+        """The guest's kernel: ``release``, ``version``, ``config``, ``taint``."""
+        if self._kernel is None:
+            self._kernel = GuestKernel(self, self.host_kernel())
+        return self._kernel
+
+    def modprobe(self, module: str, **parameters: object) -> None:
+        """Load a module, with all that it needs; does nothing when it is loaded.
+
+        ``module`` is a name, looked for in the guest and then beside the kernel on the host (its build tree, or what
+        was installed of it), or the path of a ``.ko`` file on the host. ``parameters`` are the module's. Raises
+        MachineError with the guest's words when it cannot be loaded, SpecError for a file that is no module.
+        """
+        self.kernel.load(module, parameters)
+
+    def rmmod(self, module: str) -> None:
+        """Unload a module; raises MachineError with the guest's words when it cannot be unloaded."""
+        self.kernel.unload(module)
 
     def evidence(self, *, screen: bool = False) -> Evidence | None:
         """Return what is known about the machine, to explain a failure; None if QEMU was never started for it.

@@ -1,6 +1,7 @@
 """What does pytest see? Its hooks and fixtures; the only room that imports pytest."""
 
 from pytest_kvm.plugin.fixtures import (
+    _vm_kernel,
     _vm_pool,
     _vm_qemu,
     _vm_round,
@@ -34,6 +35,7 @@ from pytest_kvm.plugin.hooks import (
 )
 
 __all__ = [
+    "_vm_kernel",
     "_vm_pool",
     "_vm_qemu",
     "_vm_round",

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.launching import LAUNCHER
+from pytest_kvm.plugin.options import OPTIONS
 from pytest_kvm.plugin.starting import FIXTURE
 from pytest_kvm.plugin.variants import QEMU
 
@@ -37,6 +38,8 @@ def _certain_spec(item: pytest.Item) -> VMSpec | None:
     from pytest_kvm.spec.merge import merge
 
     if not {"vm", "vms"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker("skip"):
+        return None
+    if item.config.stash[OPTIONS].kernel:  # a file of the user's
         return None
     if DEFAULTS not in item.config.stash or not all(is_ours(item, name) for name in ("vm", "vms", "vm_specs")):
         return None

@@ -9,6 +9,7 @@ import pytest
 from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.collection import MARKED_FIXTURES, UNUSED, own_marks
 from pytest_kvm.plugin.marks import levels_of
+from pytest_kvm.plugin.requirements import check_requirements
 from pytest_kvm.plugin.verdicts import check_allowances
 from pytest_kvm.spec.merge import check_levels, names
 from pytest_kvm.spec.wording import listed
@@ -21,6 +22,7 @@ def check_declaration(item: pytest.Item, fixtures: frozenset[str]) -> None:
     levels = levels_of(item)
     check_levels(levels)
     check_allowances(item)
+    check_requirements(item)
     if not fixtures & MARKED_FIXTURES and own_marks(item):
         _without_fixture(item, fixtures)
     declared = names(levels)

@@ -44,7 +44,7 @@ class Pool:
     """The machines of one scope: made one by one, also from threads, and closed together.
 
     ``holder`` says who asks for them, ``observer`` is told of cases that run in them; ``start`` is how those begin that
-    leave it open (None: as they say).
+    leave it open, ``kernel`` what those boot that have an image and name no other (None: as they say).
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class Pool:
         holder: Callable[[], Holder],
         observer: Observer,
         start: str | None = None,
+        kernel: str | None = None,
     ) -> None:
         self._launcher = launcher
         self._holder = holder
         self._observer = observer
         self._start = start
+        self._kernel = kernel
         self._machines: list[VM] = []
         self._names: set[str] = set()
         self._closed = False
@@ -107,6 +109,8 @@ class Pool:
     def _create(self, spec: VMSpec, snapshot: Snapshot | None, share: Share | None = None) -> VM:
         if self._start is not None and spec.start == "auto" and snapshot is None:
             spec = spec.replace(start=self._start)
+        if self._kernel is not None and spec.kernel is None and spec.image is not None and snapshot is None:
+            spec = spec.replace(kernel=self._kernel)
         try:
             with needing_room(f"VM {spec.name!r} cannot be made"):
                 vm = self._launcher().create(spec, snapshot, holder=self._holder(), share=share)

@@ -14,7 +14,7 @@ from pytest_kvm.plugin.launching import QEMU, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, default_spec
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.starting import variant_of
-from pytest_kvm.plugin.variants import qemu_of
+from pytest_kvm.plugin.variants import kernel_of, qemu_of
 from pytest_kvm.plugin.verdicts import POOL, allowances
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def _vm_qemu(request: pytest.FixtureRequest) -> Iterator[None]:
         close_launcher(config)  # the next one has other machines made ahead, and other templates
 
 
+@pytest.fixture(scope="session")
+def _vm_kernel(request: pytest.FixtureRequest) -> str | None:
+    """The kernel of the machines that name none; tests run once for each of several --kvm-kernel."""
+    return kernel_of(request)
+
+
 @pytest.fixture
 def _vm_round(request: pytest.FixtureRequest) -> int:
     """Which time it is that the test runs, with --kvm-repeat."""
@@ -49,7 +55,7 @@ def _vm_round(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def _vm_start(request: pytest.FixtureRequest, _vm_qemu: None) -> str | None:
+def _vm_start(request: pytest.FixtureRequest, _vm_qemu: None, _vm_kernel: str | None) -> str | None:
     """How the machines begin that leave it open; tests run once for each with --kvm-start=both."""
     return variant_of(request)
 
@@ -63,22 +69,22 @@ def vm_specs(request: pytest.FixtureRequest, vm_defaults: VMSpec) -> dict[str, V
 
 
 @pytest.fixture
-def _vm_pool(request: pytest.FixtureRequest, _vm_start: str | None) -> Iterator[Pool]:
+def _vm_pool(request: pytest.FixtureRequest, _vm_start: str | None, _vm_kernel: str | None) -> Iterator[Pool]:
     """The machines of one test."""
     from pytest_kvm.plugin.making import pool_for_test
 
-    pool = request.node.stash[POOL] = pool_for_test(request, _vm_start)
+    pool = request.node.stash[POOL] = pool_for_test(request, _vm_start, _vm_kernel)
     request.config.stash[ARTIFACTS].follow(pool)
     yield pool
     pool.close(partial(allowances, request.node))
 
 
 @pytest.fixture
-def vms(vm_specs: Mapping[str, VMSpec], _vm_pool: Pool) -> Mapping[str, VM]:
+def vms(request: pytest.FixtureRequest, vm_specs: Mapping[str, VMSpec], _vm_pool: Pool) -> Mapping[str, VM]:
     """The machines that the test's vm markers declare, by their names."""
     from pytest_kvm.plugin.making import make_declared
 
-    return MappingProxyType(make_declared(vm_specs, _vm_pool))
+    return MappingProxyType(make_declared(request.node, vm_specs, _vm_pool))
 
 
 @pytest.fixture
@@ -108,12 +114,12 @@ def vm_factory(
 
 @pytest.fixture(scope="session")
 def vm_session_factory(
-    request: pytest.FixtureRequest, vm_defaults: VMSpec, _vm_start: str | None
+    request: pytest.FixtureRequest, vm_defaults: VMSpec, _vm_start: str | None, _vm_kernel: str | None
 ) -> Iterator[VMFactory]:
     """A function that makes machines for the whole session; markers do not reach them."""
     from pytest_kvm.plugin.making import factory_for_session, pool_for_session
 
-    pool = pool_for_session(request, _vm_start)
+    pool = pool_for_session(request, _vm_start, _vm_kernel)
     yield factory_for_session(request, vm_defaults, pool)
     try:
         pool.close(partial(allowances, request.session))

@@ -6,12 +6,19 @@ import pytest
 
 from pytest_kvm.errors import HostError
 from pytest_kvm.plugin.options import OPTIONS, Options
+from pytest_kvm.plugin.variants import labels
 
 
 def header(config: pytest.Config) -> str:
-    """Return a line for each QEMU; nothing is probed for it, an accelerator not known yet is shown as ``auto``."""
+    """Return a line for each QEMU, and one for the kernels.
+
+    Nothing is probed for it: an accelerator not known yet is shown as ``auto``.
+    """
     options = config.stash[OPTIONS]
-    return "\n".join(_line(options, name) for name in options.qemu or (None,))
+    lines = [_line(options, name) for name in options.qemu or (None,)]
+    if options.kernel:
+        lines.append(f"kvm: kernel{'s' if len(options.kernel) > 1 else ''} {', '.join(labels(options.kernel))}")
+    return "\n".join(lines)
 
 
 def _line(options: Options, qemu: str | None) -> str:

@@ -44,6 +44,9 @@ MARKERS = (
     "see pytest_kvm.vm_parametrize.",
     "vm_allow_splat(pattern, *, vm=None): kernel splats with this pattern, a regular expression, in report or title "
     "are no failure of the test; on one machine with vm='NAME'. Marks accumulate.",
+    "vm_requires(*, config=, version=, module=, device=, accel=, qemu=): skip the test where the guest's kernel has no "
+    "such configuration, version or module, QEMU no such device or version, or the accelerator does not work. Each is "
+    "a text or several, versions are such as '>=6.1'. Marks accumulate.",
 )
 
 

@@ -14,6 +14,7 @@ from pytest_kvm.plugin.cases import CASES
 from pytest_kvm.plugin.factories import Pool, VMFactory
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
+from pytest_kvm.plugin.requirements import require_guest, require_host
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.spec.fields import VMFields
@@ -31,16 +32,17 @@ DEFAULTS = pytest.StashKey[VMSpec]()
 BESIDE_SNAPSHOT = ("hostfwd", "internet", "timeout", "autostart")
 
 
-def pool_for_test(request: pytest.FixtureRequest, start: str | None) -> Pool:
-    """Return an empty pool; ``start`` is how machines begin that leave it open (None: as they say)."""
+def pool_for_test(request: pytest.FixtureRequest, start: str | None, kernel: str | None) -> Pool:
+    """Return an empty pool; ``start`` and ``kernel`` are those of machines that leave it open (None: as they say)."""
     request.config.stash[SIGNALS].heed()
     holder = Holder(request.node.nodeid)
     cases = request.config.stash[CASES]
-    return Pool(partial(launcher_of, request.config), holder=lambda: holder, observer=cases, start=start)
+    launcher = partial(launcher_of, request.config)
+    return Pool(launcher, holder=lambda: holder, observer=cases, start=start, kernel=kernel)
 
 
-def pool_for_session(request: pytest.FixtureRequest, start: str | None) -> Pool:
-    """Return an empty pool for machines that stay until the session ends; ``start`` as above."""
+def pool_for_session(request: pytest.FixtureRequest, start: str | None, kernel: str | None) -> Pool:
+    """Return an empty pool for machines that stay until the session ends; all else as above."""
     request.config.stash[SIGNALS].heed()
     machines = request.config.stash[SESSION_MACHINES]
 
@@ -49,7 +51,8 @@ def pool_for_session(request: pytest.FixtureRequest, start: str | None) -> Pool:
         return Holder(f"fixture '{fixture}'" if fixture is not None else "a session", lasting=True)
 
     cases = request.config.stash[CASES]
-    return Pool(partial(launcher_of, request.config), holder=holder, observer=cases, start=start)
+    launcher = partial(launcher_of, request.config)
+    return Pool(launcher, holder=holder, observer=cases, start=start, kernel=kernel)
 
 
 def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:
@@ -58,9 +61,12 @@ def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSp
     return merge(base, levels_of(request.node), lookup_of(request))
 
 
-def make_declared(specs: Mapping[str, VMSpec], pool: Pool) -> dict[str, VM]:
-    """Make the declared machines, in order."""
-    return dict(zip(specs, pool.create_all(spec.replace(name=name) for name, spec in specs.items()), strict=True))
+def make_declared(item: pytest.Item, specs: Mapping[str, VMSpec], pool: Pool) -> dict[str, VM]:
+    """Make the declared machines, in order; skips the test when something is lacking that it requires."""
+    require_host(item, partial(launcher_of, item.config))
+    machines = pool.create_all(spec.replace(name=name) for name, spec in specs.items())
+    require_guest(item, machines)
+    return dict(zip(specs, machines, strict=True))
 
 
 def factory_for_test(
@@ -69,8 +75,14 @@ def factory_for_test(
     """Return what the fixture vm_factory hands out."""
     levels, lookup = levels_of(request.node), lookup_of(request)
     base = checked_defaults(defaults, request)
+    require_host(request.node, partial(launcher_of, request.config))
 
     def make(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
+        vm = create(name, snapshot=snapshot, **fields)
+        require_guest(request.node, [vm])
+        return vm
+
+    def create(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
         layer = layer_of([] if name is None else [name], fields, request.path.parent)
         if snapshot is not None:
             return _from_snapshot(pool, snapshot, layer, lookup)

@@ -55,6 +55,11 @@ QEMU = (
     "QEMU's system emulator: a path or a name (default: qemu-system-x86_64, qemu-kvm or kvm); given repeatedly, every "
     "test with a machine runs with each"
 )
+KERNEL = (
+    "kernel that machines boot which have an image and name no other: a file (bzImage, vmlinux), a build tree, the "
+    "folder of an installation, a pattern of them, or tiny:SUITE for that built-in guest's; given repeatedly, every "
+    "test with a machine runs with each"
+)
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
@@ -72,6 +77,7 @@ class Options:
     accel: str = "auto"
     image: str | os.PathLike[str] = "tiny"
     qemu: Sequence[str] = ()
+    kernel: Sequence[str] = ()
     repeat: int = 0
     timeout: float | None = None
     start: str = "auto"
@@ -107,6 +113,8 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(ini_name(name), text, default=None)
     group.addoption("--kvm-qemu", metavar="QEMU", action="append", default=[], help=QEMU)
     parser.addini("kvm_qemu", QEMU, type="linelist", default=[])
+    group.addoption("--kvm-kernel", metavar="KERNEL", action="append", default=[], help=KERNEL)
+    parser.addini("kvm_kernel", KERNEL, type="linelist", default=[])
     group.addoption("--kvm-allow-splat", metavar="PATTERN", action="append", default=[], help=ALLOW_SPLAT)
     parser.addini("kvm_allow_splat", ALLOW_SPLAT, type="linelist", default=[])
     for name, text in FLAGS.items():
@@ -120,7 +128,8 @@ def read_options(config: pytest.Config) -> Options:
         return Options(
             accel=_read(config, "accel", _accel) or "auto",
             image=_read(config, "image", _image) or "tiny",
-            qemu=_qemus(config),
+            qemu=_several(config, "qemu", _qemu),
+            kernel=_several(config, "kernel", _kernels),
             repeat=_read(config, "repeat", _times) or 0,
             timeout=_read(config, "timeout", _timeout),
             start=_read(config, "start", _start) or "auto",
@@ -163,17 +172,17 @@ def _read(config: pytest.Config, name: str, read: Callable[[str, Path], Value]) 
         return read(str(text), folder)
 
 
-def _qemus(config: pytest.Config) -> list[str]:
-    """Return the binaries of the option, else of its ini twin."""
+def _several(config: pytest.Config, name: str, read: Callable[[str, Path], Sequence[str]]) -> list[str]:
+    """Return the values of an option that may be repeated, else those of its ini twin."""
     from pytest_kvm.spec.wording import about
 
-    given, subject, folder = config.getoption("kvm_qemu"), "--kvm-qemu=", config.invocation_params.dir
+    given, subject, folder = config.getoption(ini_name(name)), f"--kvm-{name}=", config.invocation_params.dir
     if not given:
-        given, subject, folder = config.getini("kvm_qemu"), "ini option kvm_qemu = ", config.rootpath
-    found = []
+        given, subject, folder = config.getini(ini_name(name)), f"ini option {ini_name(name)} = ", config.rootpath
+    found: list[str] = []
     for text in given:
-        with about(f"{subject}{text}", keyword="qemu", value=text):
-            found.append(_qemu(text, folder))
+        with about(f"{subject}{text}", keyword=name, value=text):
+            found += read(text, folder)
     return found
 
 
@@ -218,11 +227,27 @@ def _image(text: str, folder: Path) -> str | Path:
     return folder / text if is_path(text) else text
 
 
-def _qemu(text: str, folder: Path) -> str:
+def _qemu(text: str, folder: Path) -> list[str]:
     from pytest_kvm.spec.values import path
 
     path(text)
-    return str(folder / text) if os.sep in text else text
+    return [str(folder / text) if os.sep in text else text]
+
+
+def _kernels(text: str, folder: Path) -> list[str]:
+    from glob import glob
+
+    from pytest_kvm.spec.values import path
+    from pytest_kvm.spec.vm import BUILT_IN
+    from pytest_kvm.spec.wording import expected
+
+    path(text)
+    if text.startswith(BUILT_IN):
+        return [text]
+    found = sorted(glob(str(folder / text)))
+    if not found:
+        raise expected("a kernel, or a pattern of some; there is no such file", text)
+    return found
 
 
 def _timeout(text: str, _: Path) -> float:

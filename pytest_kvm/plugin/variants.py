@@ -1,4 +1,4 @@
-"""Every test with a machine, several times: with each QEMU, booted and cloned, again and again."""
+"""Every test with a machine, several times: with each QEMU and kernel, booted and cloned, again and again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm.errors import HostError
+from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.plugin.options import OPTIONS
 from pytest_kvm.plugin.starting import FIXTURE, run_both
 
 # Private fixtures behind every fixture that makes machines.
 QEMU = "_vm_qemu"
+KERNEL = "_vm_kernel"
 ROUND = "_vm_round"
 
 
@@ -23,6 +24,8 @@ def add_variants(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[OPTIONS]
     if len(options.qemu) > 1:
         metafunc.parametrize(QEMU, options.qemu, ids=_ids(options.qemu), indirect=True, scope="session")
+    if len(options.kernel) > 1:
+        metafunc.parametrize(KERNEL, options.kernel, ids=labels(options.kernel), indirect=True, scope="session")
     run_both(metafunc)
     if options.repeat > 1:
         if ROUND not in metafunc.fixturenames:
@@ -38,11 +41,41 @@ def qemu_of(request: pytest.FixtureRequest) -> str | None:
     return param if param is not None else (options.qemu[0] if options.qemu else None)
 
 
+def kernel_of(request: pytest.FixtureRequest) -> str | None:
+    """Return the kernel that a test's machines boot which name none, None for their image's."""
+    param: str | None = getattr(request, "param", None)
+    options = request.config.stash[OPTIONS]
+    return param if param is not None else (options.kernel[0] if options.kernel else None)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Return ``6.12.0-rc1-5``, release and number of the build, or as much of the paths as tells them apart."""
+    labels = [_label(name) for name in names]
+    return labels if len(set(labels)) == len(labels) else _distinct(names)
+
+
+def _label(name: str) -> str:
+    from pytest_kvm.images.kernels.source import find_kernel
+    from pytest_kvm.spec.vm import BUILT_IN
+
+    if name.startswith(BUILT_IN):
+        return name
+    try:
+        return find_kernel(Path(name)).label
+    except (SpecError, OSError):
+        return Path(name).name  # its tests will tell
+
+
 def _ids(names: Sequence[str]) -> list[str]:
     """Return ``qemu-7.2.22``, or as much of the paths as tells them apart."""
     versions = [_version(name) for name in names]
     if all(versions) and len(set(versions)) == len(versions):
         return [f"qemu-{version}" for version in versions]
+    return _distinct(names)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return as much of the paths, from their ends, as tells them apart."""
     parts = [Path(name).parts for name in names]
     for length in range(1, max(map(len, parts)) + 1):
         ids = ["-".join(part.strip("/") for part in path[-length:]).strip("-") for path in parts]

@@ -18,6 +18,8 @@ from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference, replace_references
 
 PATHS = ("kernel", "initrd", "cdrom", "user_data")
+# The kernel of a built-in guest, by that one's name.
+BUILT_IN = "tiny:"
 
 
 @checked("vm")
@@ -141,6 +143,8 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
 def _names_file(keyword: str, value: object) -> bool:
     if keyword == "user_data":
         return isinstance(value, os.PathLike)
+    if keyword == "kernel" and str(value).startswith(BUILT_IN):
+        return False
     return keyword != "image" or (isinstance(value, (str, os.PathLike)) and is_path(value))
 
 

@@ -47,8 +47,8 @@ class Reader:
     """A reader with a folder, in which a page is followed block by block."""
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
-        self._folder = folder / "page"
-        self._folder.mkdir()
+        self.folder = folder / "page"
+        self.folder.mkdir()
         self._stubs = folder / "stubs"
         for name in HARMLESS:
             program(self._stubs / name, "exit 0\n")
@@ -66,9 +66,9 @@ class Reader:
 
     def provide(self, disk: Path) -> None:
         """Let images of the catalogue, and the files that pages name as a reader's own, be this one of CirrOS."""
-        (self._folder / "build").mkdir()
+        (self.folder / "build").mkdir()
         for name in ("appliance.qcow2", "build/appliance-1.qcow2"):
-            shutil.copy(disk, self._folder / name)
+            shutil.copy(disk, self.folder / name)
         (self._stubs / "catalogue.py").write_text(_CATALOGUE.format(disk=str(disk)))
         self._environment["PYTHONPATH"] = str(self._stubs)
         self._environment["PYTEST_ADDOPTS"] += " -p catalogue"
@@ -96,7 +96,7 @@ class Reader:
     def _write(self, block: Block, number: int) -> None:
         name = block.file or (f"test_block_{number}.py" if block.language == "python" else "")
         assert name, f"line {block.line}: which file is that?"
-        path = self._folder / name
+        path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         fragment = block.language == "python" and re.search("^(import|from) ", block.text, re.MULTILINE) is None
         path.write_text((_IMPORTS if fragment else "") + block.text, encoding="utf-8")
@@ -135,7 +135,7 @@ class Reader:
             timeout=_TIMEOUT,
             withexitstatus=True,
             events=KEYS,
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._environment,
             encoding="utf-8",
         )

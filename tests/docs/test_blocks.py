@@ -9,6 +9,7 @@ import pytest
 from pytest_kvm.host.cache import cache_dir
 from tests.docs.pages import LANGUAGES, ROOT, blocks, pages
 from tests.docs.running import Reader
+from tests.guests.kernels import make_tree
 
 PAGES = pages()
 # They remove what others need, or depend on what others have.
@@ -29,4 +30,6 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     reader = Reader(tmp_path, {"PYTEST_KVM_CACHE": str(cache)})
     if "cirros" in page.read_text(encoding="utf-8"):
         reader.provide(request.getfixturevalue("cirros_disk"))
+    if "--kvm-kernel=linux" in page.read_text(encoding="utf-8"):
+        make_tree(request.getfixturevalue("installed_kernel"), reader.folder / "linux")
     reader.follow(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.images.builtin.tiny import tiny_image
-from tests.guests import cirros, debian
+from tests.guests import cirros, debian, kernels
 from tests.guests.keeping import kept
 from tests.guests.tools import MissingTool
 
@@ -35,3 +35,12 @@ def debian_disk() -> Path:
         return kept("debian", debian.make_debian, [_HERE / "debian.py", _HERE / "tools.py"])
     except MissingTool as error:
         pytest.fail(f"{error} (tox installs it)")
+
+
+@pytest.fixture(scope="session")
+def installed_kernel() -> Path:
+    """A folder with another kernel than the built-in guest's, and its modules."""
+    try:
+        return kept("kernel", kernels.make_installed, [_HERE / "kernels.py"])
+    except MissingTool as error:
+        pytest.fail(str(error))
