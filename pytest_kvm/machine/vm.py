@@ -16,11 +16,7 @@ from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import RunDir
-from pytest_kvm.images.kernels.source import Kernel
-from pytest_kvm.kernel.guest import GuestKernel
-from pytest_kvm.kernel.ktap.case import KTAPResult, Observer
-from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
-from pytest_kvm.kernel.ktap.run import run_ktap
+from pytest_kvm.kernel.verbs import ForKernels
 from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
@@ -45,7 +41,7 @@ _SHUTDOWN = Usual(60)
 _OFF_PATIENCE = 5.0
 
 
-class VM(Machine, Expecting, Runner):
+class VM(Machine, Expecting, ForKernels):
     """A machine, made by the fixtures; it ends with the test (or session) that asked for it.
 
     ``name`` is its name, ``spec`` what was asked for with the defaults filled in, ``accel`` QEMU's accelerator,
@@ -71,11 +67,6 @@ class VM(Machine, Expecting, Runner):
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin
         self._console: Console | None = None
-        # What is known on the host about its kernel.
-        self.host_kernel: Callable[[], Kernel | None] = lambda: None
-        self._kernel: GuestKernel | None = None
-        # Who is told of the cases of run_ktap.
-        self.observer: Observer | None = None
 
     # Channels
 
@@ -171,50 +162,6 @@ class VM(Machine, Expecting, Runner):
         if self.shell is None:
             raise SpecError(f"VM {self.name!r}: image {self._label!r} does not offer our shell", keyword="image")
         return self.shell.popen(command, stdin=stdin, env=env, cwd=cwd, text=text, journal=self.journal)
-
-    def run_ktap(
-        self,
-        command: Command,
-        *,
-        check: bool = True,
-        timeout: float | None = KTAP_TIMEOUT,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-    ) -> KTAPResult:
-        """Run a program in the guest whose output is KTAP, or TAP 13 or 14, and return its cases.
-
-        Each case becomes a subtest of the test (with pytest 9, or the plugin pytest-subtests), with its duration and
-        what was said during it. stdout and stderr are read as one, and while the program runs where the guest has our
-        shell. ``timeout`` is in seconds (None: no limit; by default 600, under emulation longer); ``env`` and ``cwd``
-        are as for ``run``. ``check=False`` only returns the result.
-
-        Raises CasesFailed when the output does not agree with its plan, or is none, and for failing cases that are no
-        subtests; another MachineError when the guest is lost: then the case that ran has crashed, and those that its
-        plan announced after it have not run.
-        """
-        return run_ktap(self, command, check=check, timeout=timeout, env=env, cwd=cwd)
-
-    # The kernel
-
-    @property
-    def kernel(self) -> GuestKernel:
-        """The guest's kernel: ``release``, ``version``, ``config``, ``taint``."""
-        if self._kernel is None:
-            self._kernel = GuestKernel(self, self.host_kernel())
-        return self._kernel
-
-    def modprobe(self, module: str, **parameters: object) -> None:
-        """Load a module, with all that it needs; does nothing when it is loaded.
-
-        ``module`` is a name, looked for in the guest and then beside the kernel on the host (its build tree, or what
-        was installed of it), or the path of a ``.ko`` file on the host. ``parameters`` are the module's. Raises
-        MachineError with the guest's words when it cannot be loaded, SpecError for a file that is no module.
-        """
-        self.kernel.load(module, parameters)
-
-    def rmmod(self, module: str) -> None:
-        """Unload a module; raises MachineError with the guest's words when it cannot be unloaded."""
-        self.kernel.unload(module)
 
     def evidence(self, *, screen: bool = False) -> Evidence | None:
         """Return what is known about the machine, to explain a failure; None if QEMU was never started for it.
