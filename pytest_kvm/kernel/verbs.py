@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
 from pytest_kvm.kernel.ktap.run import run_ktap
 from pytest_kvm.kernel.local import bring
 from pytest_kvm.kernel.log import Message, newer, parse_log
+from pytest_kvm.kernel.tracing import Trace, traced
 from pytest_kvm.waiting import Usual, Watch
 
 if TYPE_CHECKING:
@@ -107,6 +109,14 @@ class ForKernels(Runner):
         before = self.dmesg()
         self.run(f"echo {key} >/proc/sysrq-trigger")
         return newer(self.dmesg(), before)
+
+    def trace_events(self, *events: str) -> AbstractContextManager[Trace]:
+        """Trace events of the kernel during a block, ``with vm.trace_events("sched:sched_switch", "block:*") as t:``.
+
+        Behind it, ``t.events`` has them. Raises SpecError for what is no event's name, MachineError for one that
+        the kernel does not have.
+        """
+        return traced(self, events)
 
     def dump(self, path: str | os.PathLike[str], *, format: str = "elf", timeout: float | None = _DUMP) -> Path:
         """Write the guest's memory to a file on the host, also after a panic; return its absolute path.

@@ -29,7 +29,7 @@ from pytest_kvm.machine.kernels import Kernels
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
-from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor
+from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor, with_vmcoreinfo
 from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
@@ -238,6 +238,8 @@ class Launcher:
             image, seed = self._seeds.provide(spec, image)
             image = reachable(image, spec)
         spec = complete(spec, image)
+        if self._settings.vmcore and snapshot is None:
+            spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed)
         if self._settings.monitor:
             plan = with_monitor(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import DEFAULT_MEMORY
 from pytest_kvm.spec.vm import VMSpec
 
+VMCOREINFO = "vmcoreinfo"
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 # The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
 KERNEL_APPEND = "console=ttyS0 panic=-1"
@@ -60,6 +61,17 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
+
+
+def with_vmcoreinfo(spec: VMSpec, known: Collection[str]) -> VMSpec:
+    """Return the spec with the device that lets a Linux kernel say where everything in its memory is.
+
+    QEMU has it where it has fw_cfg (docs/specs/vmcoreinfo.rst); there it is once at most.
+    """
+    fitting = spec.image is not None and machine_kind(spec.machine) in ("q35", "pc")
+    if not fitting or VMCOREINFO not in known or VMCOREINFO in map(_driver, spec.devices):
+        return spec
+    return spec.replace(devices=[*spec.devices, VMCOREINFO])
 
 
 def _needed(spec: VMSpec, image: Image) -> list[str]:

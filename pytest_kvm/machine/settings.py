@@ -20,7 +20,7 @@ class Settings:
     ``images`` are those that the user describes, by their names. ``template_limit`` is how much the templates may take
     together, in bytes. ``limits`` are what all machines of the user may take together; ``run`` is what the processes
     of one pytest run have in common ("": it has only one). ``monitor`` gives machines a second QMP monitor, for
-    somebody beside us.
+    somebody beside us. ``vmcore`` lets kernels say where everything is, for whoever reads a dump of their memory.
     """
 
     qemu: str | None = None
@@ -32,3 +32,4 @@ class Settings:
     limits: Limits = field(default_factory=default_limits)
     run: str = ""
     monitor: bool = False
+    vmcore: bool = False

@@ -55,6 +55,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             limits=_limits(options),
             run=_run(config),
             monitor=staying is not None and staying.attachable,
+            vmcore=options.vmcore,
         )
         report, leave = reporter(config), config.stash[ARTIFACTS].leave
         heir = staying.take_over if staying is not None else None

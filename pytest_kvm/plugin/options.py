@@ -66,6 +66,7 @@ FLAGS = {
     "keep": "when a test fails, leave its machines running, say how to attach to them, and wait for Enter",
     "until-failure": "repeat the tests with machines, all of them one after the other, until one fails, or as often as "
     "--kvm-repeat says",
+    "vmcore": "when a guest has panicked and its test fails, dump its memory beside the artifacts, for crash and drgn",
     "save-state": "save memory, devices and disks of a failed test's machines, for 'pytest-kvm reopen'",
 }
 
@@ -95,6 +96,7 @@ class Options:
     keep: bool = False
     until_failure: bool = False
     save_state: bool = False
+    vmcore: bool = False
 
 
 OPTIONS = pytest.StashKey[Options]()
@@ -147,6 +149,7 @@ def read_options(config: pytest.Config) -> Options:
             keep=_flag(config, "keep"),
             until_failure=_flag(config, "until-failure"),
             save_state=_flag(config, "save-state"),
+            vmcore=_flag(config, "vmcore"),
         )
     except SpecError as error:
         raise pytest.UsageError(str(error)) from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
 SECTION = "kvm state"
+VMCORE = "vmcore"
 _ENTER = "Enter ends them and goes on with the next test, Ctrl-C ends the session: "
 
 
@@ -28,8 +29,8 @@ def stay(config: pytest.Config) -> None:
     """Stay with failures, if an option says so; raises pytest.UsageError where nobody could press Enter."""
     options, pdb = config.stash[OPTIONS], bool(config.getoption("usepdb", False))
     keep = options.keep and _can_keep(config)
-    if keep or pdb or options.save_state:
-        config.stash[STAYING] = Staying(config, keep=keep, pdb=pdb, save=options.save_state)
+    if keep or pdb or options.save_state or options.vmcore:
+        config.stash[STAYING] = Staying(config, keep=keep, pdb=pdb, save=options.save_state, dump=options.vmcore)
         config.pluginmanager.register(config.stash[STAYING], "kvm-staying")
 
 
@@ -63,13 +64,17 @@ def _at_terminal(config: pytest.Config) -> bool:
 
 
 class Staying:
-    """The plugin that stays with failures: keeps machines running (``keep``, ``pdb``), saves them (``save``)."""
+    """The plugin that stays with failures: keeps machines running (``keep``, ``pdb``), saves them (``save``).
 
-    def __init__(self, config: pytest.Config, *, keep: bool, pdb: bool, save: bool) -> None:
+    ``dump`` writes the memory of those whose guest has panicked.
+    """
+
+    def __init__(self, config: pytest.Config, *, keep: bool, pdb: bool, save: bool, dump: bool) -> None:
         self._config = config
         self._keep = keep
         self._pdb = pdb
         self._save = save
+        self._dump = dump
         self._item: pytest.Item | None = None
         # Machines that did not come up.
         self._wrecks: list[VM] = []
@@ -118,11 +123,17 @@ class Staying:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Save the machines of a test that has failed, before anything else happens to them."""
         report = yield
-        if self._save and report.failed and call.when != "teardown":
-            lines = [line for vm in self._machines(item) for line in _saved(item, vm)]
+        if report.failed and call.when != "teardown":
+            lines = [line for vm in self._machines(item) for line in self._secured(item, vm)]
             if lines:
                 report.sections.append((SECTION, "\n".join(lines)))
         return report
+
+    def _secured(self, item: pytest.Item, vm: VM) -> Iterator[str]:
+        if self._dump:
+            yield from _dumped(item, vm)
+        if self._save:
+            yield from _saved(item, vm)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_exception_interact(
@@ -189,6 +200,18 @@ def _unjudged(machines: list[VM]) -> Iterator[None]:
             vm.receive()
             for finding in vm.watcher.findings.all:
                 finding.told = finding.told or finding not in before
+
+
+def _dumped(item: pytest.Item, vm: VM) -> Iterator[str]:
+    """Write a machine's memory, if its guest has panicked, and yield what to say about it."""
+    try:
+        if not vm.lives or vm.qmp.execute("query-status")["status"] != "guest-panicked":
+            return
+        folder = item.config.stash[ARTIFACTS].folder(vm)
+        if folder is not None and not (folder / VMCORE).exists():  # a subtest of it has failed before
+            yield f"the memory of VM {vm.name!r} is in {vm.dump(folder / VMCORE)}"
+    except (KVMError, OSError) as error:  # the test's own failure comes first
+        yield f"the memory of VM {vm.name!r} is not dumped: {error}"
 
 
 def _saved(item: pytest.Item, vm: VM) -> Iterator[str]:

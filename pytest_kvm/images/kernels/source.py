@@ -47,9 +47,10 @@ class Modules:
 
     def _listed(self) -> Iterator[str]:
         for folder, folders, names in os.walk(self.root):
-            # A tree has its sources beside them, and what was installed of another one may be in it.
-            folders[:] = [name for name in folders if name not in (".git", "debian", "lib", "source", "build")]
             base = os.path.relpath(folder, self.root)
+            # Beside its sources, a tree has what was installed of it, or of another one.
+            elsewhere = ("modules",) if base == "lib" else (".git", "debian")
+            folders[:] = [name for name in folders if name not in elsewhere]
             yield from (os.path.normpath(os.path.join(base, name)) for name in names if _is_module(name))
 
 

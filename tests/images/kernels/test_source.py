@@ -84,6 +84,7 @@ def test_a_build_tree(installed_kernel: Path, tmp_path: Path) -> None:
     assert kernel.modules is not None
     assert kernel.modules.root == tree
     assert kernel.modules.paths["virtio_blk"].startswith("drivers/block/virtio_blk.ko")
+    assert any(path.startswith("lib/") for path in kernel.modules.paths.values())
     assert kernel.config is not None
     assert find_kernel(kernel.file) == kernel
     # What "make modules_install" has put there is what would be installed.
