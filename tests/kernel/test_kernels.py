@@ -37,7 +37,7 @@ def test_bare(vm):
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]], ids=["alone", "xdist"])
 def test_the_same_tests_on_two_kernels(pytester: pytest.Pytester, installed_kernel: Path, workers: list[str]) -> None:
     label = find_kernel(installed_kernel).label
     broken = pytester.path / "vmlinuz-broken"

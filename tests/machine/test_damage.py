@@ -130,6 +130,7 @@ def test_a_second_session_boots_nothing(bench: Bench, monkeypatch: pytest.Monkey
     assert bench.works() == ("clone", "")
 
 
+@pytest.mark.slow
 def test_its_disk_stays_for_those_who_use_it(bench: Bench) -> None:
     with contextlib.closing(Launcher(Settings())) as other, contextlib.closing(other.create(SPEC)) as vm:
         vm.run("echo mine | dd of=/dev/vda conv=fsync")
@@ -145,6 +146,7 @@ def test_its_disk_stays_for_those_who_use_it(bench: Bench) -> None:
     assert not damaged.exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_changed_while_it_boots(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = shutil.copy(tiny_image().kernel or "", tmp_path / "kernel")
     spec = SPEC.replace(kernel=kernel)

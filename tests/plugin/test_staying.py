@@ -68,7 +68,7 @@ def left(inner: pytest.Pytester) -> list[Path]:
 # --kvm-save-state
 
 
-@pytest.mark.parametrize("where", [(), ("-n", "1")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("where", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_saving(inner: pytest.Pytester, where: tuple[str, ...]) -> None:
     inner.makepyfile(test_it=FAILING)
     result = inner.runpytest_subprocess("--kvm-save-state", *where)
@@ -83,7 +83,8 @@ def test_saving(inner: pytest.Pytester, where: tuple[str, ...]) -> None:
     assert reopened(moved, "cat /tmp/marker") == "MARK\n"
 
 
-@pytest.mark.parametrize("start", ["boot", "clone"])  # the machine itself, or what becomes its template
+# The machine itself, or what becomes its template.
+@pytest.mark.parametrize("start", [pytest.param("boot", marks=pytest.mark.slow), "clone"])
 def test_saving_a_machine_that_does_not_boot(inner: pytest.Pytester, start: str) -> None:
     inner.makepyfile(test_it=BOOTING)
     result = inner.runpytest_subprocess("--kvm-save-state", f"--kvm-start={start}")

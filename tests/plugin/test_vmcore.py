@@ -32,7 +32,7 @@ def test_declared(vm):
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n", "2"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_a_guest_that_panics(pytester: pytest.Pytester, workers: list[str]) -> None:
     session = run_session(pytester, TESTS, "--kvm-vmcore", *workers)
     session.result.assert_outcomes(passed=3, failed=2)
