@@ -74,7 +74,7 @@ def _raw(descriptor: int) -> Iterator[None]:
         return
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)  # what has been typed already stays
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

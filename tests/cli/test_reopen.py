@@ -23,7 +23,7 @@ from pytest_kvm import VMFactory
 from pytest_kvm.machine.preserving import preserve
 
 REOPEN = [sys.executable, "-m", "pytest_kvm", "reopen"]
-TIMEOUT = 600  # the host may be busy, and its budget taken
+TIMEOUT = 120  # the host may be busy
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-TIMEOUT = 600  # the host may be busy
+TIMEOUT = 120  # the host may be busy
 PROMPT = "Ctrl-C ends the session: "
 PDB = r"\(Pdb\) "
 
@@ -191,6 +191,7 @@ def test_keeping(inner: pytest.Pytester) -> None:
         monitor.expect_exact("(QEMU) ")
         monitor.sendline("query-status")
         monitor.expect_exact('"status": "running"')
+        monitor.expect_exact("(QEMU) ")  # before it, the terminal would lose the end of file
         monitor.sendeof()
         monitor.expect(pexpect.EOF)
     with pexpect.spawn(way(session, "console"), encoding="utf-8", timeout=TIMEOUT) as console:
