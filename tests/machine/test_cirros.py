@@ -90,17 +90,20 @@ def test_config_drive_on_another_machine(cirros: Image, vm_factory: VMFactory) -
     vm.shutdown()  # with the power button
 
 
+@pytest.mark.slow
 def test_with_a_password_only(cirros: Image, vm_factory: VMFactory) -> None:
     """CirrOS before 0.6 does not know our kind of key."""
     vm = vm_factory(image=replace(cirros, ssh_key=None), meta_data={"public-keys": {}})
     assert vm.run("id -un").stdout == "cirros\n"
 
 
+@pytest.mark.slow
 def test_drives_keep_their_letters(cirros: Image, vm_factory: VMFactory) -> None:
     vm = vm_factory(image=cirros, drives=[Drive(size="24M")])
     assert vm.run("cat /sys/block/vdb/size").stdout == f"{24 * 2048}\n"
 
 
+@pytest.mark.slow
 def test_without_a_seed_it_searches_the_network(cirros: Image, vm_factory: VMFactory) -> None:
     vm = vm_factory(
         image=replace(cirros, seed=False), ready=re.compile(r"failed 1/20: up [\d.]+\. request failed"), start="boot"

@@ -259,6 +259,7 @@ def test_sigkill_while_it_is_saved(bench: Bench, step: str, tmp_path: Path) -> N
     assert len(left) == 2  # the link and its folder
 
 
+@pytest.mark.slow
 def test_a_file_that_one_machine_has(bench: Bench, tmp_path: Path) -> None:
     iso = tmp_path / "a.iso"
     iso.write_bytes(b"iso".ljust(1 << 16, b"\0"))

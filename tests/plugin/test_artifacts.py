@@ -413,6 +413,7 @@ def test_it(vm, pytestconfig):
     assert "spec.json" in results(pytester)["test_it.py::test_it"]["vm"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_somebody_elses(pytester: pytest.Pytester, run: Run) -> None:
     test = f"{EMPTY}\ndef test_it(vm): assert 0\n"
     run(test)
