@@ -39,7 +39,7 @@ def pytest_kvm_images(config):
 """
 # What readers know how to do: fragments leave it out.
 _IMPORTS = "import pytest\nfrom pytest_kvm import *\n"
-_TIMEOUT = 120  # the host may be busy
+_TIMEOUT = 600  # the host may be busy, and one command runs all tests of a page
 _PYTEST = "pytest -rA -p no:cacheprovider"
 
 

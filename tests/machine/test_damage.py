@@ -190,6 +190,7 @@ def test_the_limit_holds_when_the_session_has_ended(bench: Bench) -> None:
     assert bench.store.entries() == []
 
 
+@pytest.mark.slow
 def test_what_makes_a_session_slow_is_told_once(bench: Bench) -> None:
     bench.store.directory.write_text("in the way")
     bench.works()

@@ -162,6 +162,7 @@ def test_files_of_the_users(vm: VM, folder: Path, reopen: Reopen, given: Path, i
     assert sorted(back.run("cat /sys/block/sd*/size").stdout.split()) == ["128", "8192"]
 
 
+@pytest.mark.slow
 def test_a_disk_image_with_ssh_alone(vm_factory: VMFactory, cirros_disk: Path, folder: Path, reopen: Reopen) -> None:
     image = Image(cirros_disk, login="cirros", password="gocubsgo", ssh_user="cirros", sudo=True, seed=True)
     vm = vm_factory(image=image)
@@ -216,6 +217,7 @@ def test_what_cannot_be_written(vm: VM, folder: Path) -> None:
     assert vm.run("echo goes on").stdout == "goes on\n"
 
 
+@pytest.mark.slow
 def test_without_compression_where_qemu_img_has_none(
     vm_factory: VMFactory, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_further_machines_begin_with_it(vm_factory: VMFactory) -> None:
     assert base.run("cat /root/done").stdout == "work\n"
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_a_snapshots_machine(vm_factory: VMFactory) -> None:
     base = vm_factory("base", drives=[Drive(size="4M")])
     base.run("echo 1 | dd of=/dev/vda conv=fsync")

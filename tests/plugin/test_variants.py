@@ -43,7 +43,7 @@ def wrappers(tmp_path: Path) -> list[Path]:
     return [program(tmp_path / name / "qemu", script) for name in ("old", "new")]
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n", "2"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_several_binaries(pytester: pytest.Pytester, wrappers: list[Path], workers: list[str]) -> None:
     session = run_session(pytester, MATRIX, *(f"--kvm-qemu={path}" for path in wrappers), *workers)
     session.result.assert_outcomes(passed=5)
