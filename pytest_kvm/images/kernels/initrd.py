@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable, SpecError
+from pytest_kvm.files import write_atomically
 from pytest_kvm.images.builtin.initramfs import Initramfs
 from pytest_kvm.images.builtin.modules import select
 from pytest_kvm.images.builtin.rootfs import module_names
@@ -42,15 +42,8 @@ def fitted(initrd: Path, kernel: Kernel, cache: Path) -> Path:
         for path in folder.iterdir():
             if path.stat().st_mtime < time.time() - _UNUSED:
                 path.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="making.", delete=False) as aside:
-            try:
-                for piece in _without_modules(initrd.read_bytes()):
-                    aside.write(piece)
-                aside.write(_archive(kernel.release, modules))
-                os.replace(aside.name, made)
-            except BaseException:
-                Path(aside.name).unlink()
-                raise
+        archive = b"".join([*_without_modules(initrd.read_bytes()), _archive(kernel.release, modules)])
+        write_atomically(made, archive, mode=0o600)  # the guest's host key is in it
     except OSError as error:
         raise ImageUnavailable(
             f"the built-in guest cannot be put on top of kernel {kernel.release}: {error}",
