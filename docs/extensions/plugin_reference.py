@@ -18,17 +18,17 @@ from sphinx.util.docutils import SphinxDirective
 
 from pytest_kvm.plugin import fixtures
 from pytest_kvm.plugin.hooks import MARKERS
-from pytest_kvm.plugin.options import add_options
+from pytest_kvm.plugin.options import add_options, ini_name
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option of the command line, and the type of its ini twin."""
+    """An option of the command line, and its ini twin's name and type."""
 
     name: str
     metavar: str | None
-    repeatable: bool
-    ini: str
+    twin: str
+    type: str
     help: str
 
 
@@ -60,11 +60,12 @@ def options() -> list[Option]:
         Option(
             name=name,
             metavar=None if given.get("action") == "store_true" else given["metavar"],
-            repeatable=given.get("action") == "append",
-            ini=told.inis[name.removeprefix("--").replace("-", "_")],
+            twin=twin,
+            type=told.inis[twin],
             help=given["help"],
         )
         for name, given in sorted(told.options.items())
+        for twin in [ini_name(name.removeprefix("--kvm-"))]
     ]
 
 
@@ -102,8 +103,8 @@ class PluginOptions(_Written):
             yield ""
             yield f"   {option.help[0].upper()}{option.help[1:]}.".replace("*", "\\*")
             yield ""
-            twin = option.name.removeprefix("--").replace("-", "_")
-            yield f"   In the ini file: ``{twin}`` ({'list, one a line' if option.ini == 'linelist' else option.ini})."
+            kind = "list, one a line" if option.type == "linelist" else option.type
+            yield f"   In the ini file: ``{option.twin}`` ({kind})."
             yield ""
 
 
