@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_kvm.spec.image import Image
     from pytest_kvm.spec.nic import Nic
     from pytest_kvm.spec.reference import FromFixture
+    from pytest_kvm.spec.share import Share
     from pytest_kvm.spec.vm import VMSpec
 
     __version__: str
@@ -82,6 +83,7 @@ __all__ = [
     "QEMUNotFound",
     "QMPError",
     "SSHError",
+    "Share",
     "ShellLost",
     "Snapshot",
     "SpecError",
@@ -103,6 +105,7 @@ _HOMES = {
     "FromFixture": "pytest_kvm.spec.reference",
     "Image": "pytest_kvm.spec.image",
     "Nic": "pytest_kvm.spec.nic",
+    "Share": "pytest_kvm.spec.share",
     "Snapshot": "pytest_kvm.machine.snapshots",
     "VMFactory": "pytest_kvm.plugin.factories",
     "VMSpec": "pytest_kvm.spec.vm",

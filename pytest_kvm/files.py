@@ -90,6 +90,19 @@ def why_unreadable(path: str | os.PathLike[str]) -> str | None:
     return None if os.access(path, os.R_OK) else "no permission to read it"
 
 
+def why_no_folder(path: str | os.PathLike[str]) -> str | None:
+    """Return in words why nobody can look into a folder, None if one can."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "there is no such folder"
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    if not stat.S_ISDIR(mode):
+        return "it is no folder"
+    return None if os.access(path, os.R_OK | os.X_OK) else "no permission to read it"
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
     """Yield a descriptor that reads the file, closed at the end of the block; raises OSError."""

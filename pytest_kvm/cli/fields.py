@@ -14,9 +14,10 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec, from_folder
 
-Made = TypeVar("Made", Drive, Nic)
+Made = TypeVar("Made", Drive, Nic, Share)
 
 NONE = "none"
 _ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
@@ -122,6 +123,11 @@ def _nic(text: str) -> Nic:
     return _made(Nic, "model", "--nic", text)
 
 
+def _share(text: str) -> Share:
+    """Read ``FOLDER,guest=/mnt,…``."""
+    return _made(Share, "host", "--share", text)
+
+
 def _made(kind: type[Made], first: str, option: str, text: str) -> Made:
     """Make a ``kind`` of a text as QEMU's: fields with commas between them, a comma in one doubled."""
     given: dict[str, object] = {}
@@ -184,6 +190,13 @@ FIELDS: Mapping[str, _Field] = {
     ),
     "meta_data": _Field("--meta-data", "JSON", "for cloud images: the seed's meta-data", _object),
     "seed": _Field("--seed", "KIND", "kind of the cloud image's seed, or off", _seed),
+    "shares": _Field(
+        "--share",
+        "SHARE",
+        "a folder of the host: FOLDER,guest=/mnt and Share's fields: readonly=off",
+        _share,
+        many=True,
+    ),
     "devices": _Field("--device", "DEVICE", "a device, as for QEMU's -device", many=True),
     "extras": _Field("--extra", "NAME", f"what the machine has besides: {', '.join(EXTRAS)}; none", many=True),
     "ready": _Field("--ready", "WHEN", "when it is ready: shell, ssh, agent, login, none, or pattern:REGEX", _ready),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import HostError, SpecError
-from pytest_kvm.files import why_unreadable
+from pytest_kvm.files import why_no_folder, why_unreadable
 from pytest_kvm.images.formats import NotADisk, detect_format
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
 from pytest_kvm.images.trust import check_references
@@ -100,7 +100,7 @@ def format_of(drive: Drive) -> str:
 
 
 def check_files(spec: VMSpec) -> None:
-    """Check that the files that a spec names are there to be read, and that no disk leads to others by itself.
+    """Check that files and folders that a spec names are there to be read, and that no disk leads to others by itself.
 
     Raises SpecError for the first that is not.
     """
@@ -112,6 +112,10 @@ def check_files(spec: VMSpec) -> None:
         reason = why_unreadable(path)
         if reason is not None:
             raise SpecError(f"{subject}: {reason}", keyword=keyword, value=path)
+    for share in spec.shares:
+        reason = why_no_folder(share.host)
+        if reason is not None:
+            raise SpecError(f"Share(host={str(share.host)!r}): {reason}", keyword="shares", value=share)
     for drive in spec.drives:
         if drive.file is not None and drive.format is None:
             _check_references(drive)

@@ -29,6 +29,9 @@ def why_not(spec: VMSpec, plan: Plan, cold: list[PlannedDrive], *, binary: QEMUB
     for planned in cold:
         if planned.drive.snapshot is False and planned.drive.file is not None and not planned.drive.readonly:
             return f"drive {planned.id!r} writes to {planned.drive.file}, which no template may do"
+    for share in spec.shares:
+        if share.method == "virtiofs":
+            return f"share {share.guest!r} is through virtiofs, whose daemon would not see a clone's memory"
     return _unreadable(spec)
 
 

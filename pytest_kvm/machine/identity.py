@@ -54,7 +54,7 @@ def template_key(
     kernel = [Path(contents.of_file(path)) if path is not None else None for path in (plan.kernel, plan.initrd)]
     canonical = replace(
         plan,
-        spec=spec.replace(name="template", hostfwd=[], internet=False),
+        spec=spec.replace(name="template", hostfwd=[], internet=False, shares=[]),
         nics=[replace(nic, mac=nic.nic.mac or "", forwards=()) for nic in plan.nics],
         drives=files,
         kernel=kernel[0],

@@ -40,7 +40,11 @@ def split(
     disks = [each for each in planned if each.drive.interface == "virtio" and each.id not in IMAGE_DISKS]
     first = next((number for number, each in enumerate(disks) if each.drive.file is not None), len(disks))
     late = disks[first:]
-    if len(late) > ROOT_PORTS or len(planned) > _LETTERS or not all(_pluggable(each) for each in late):
+    if (
+        len(late) + len(spec.shares) > ROOT_PORTS
+        or len(planned) > _LETTERS
+        or not all(_pluggable(each) for each in late)
+    ):
         return planned, []
     return (
         [each for each in planned if each not in late],

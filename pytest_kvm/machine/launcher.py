@@ -33,13 +33,15 @@ from pytest_kvm.machine.planning import complete, make_plan, reachable, with_mon
 from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
+from pytest_kvm.machine.sharing.requirements import check_place, chosen
+from pytest_kvm.machine.sharing.shares import Sharing
 from pytest_kvm.machine.snapshots import Snapshot
 from pytest_kvm.machine.starting import Boot, Origin
 from pytest_kvm.machine.templates import Templates
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives, without_forwards
+from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives, without_forwards, without_shares
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
@@ -80,6 +82,7 @@ class Launcher:
         # Why an image cannot be had, by its name.
         self._missing: dict[str, str] = {}
         self._seeds = Seeds()
+        self._sharing = Sharing()
         self._ahead = Ahead(self._make_clone, self._spare)
         self._catalogue = Catalogue(
             binary=lambda: self.binary,
@@ -203,6 +206,8 @@ class Launcher:
 
     def prepare(self, spec: VMSpec) -> None:
         """Make a machine in the background for a ``create`` to come, if it is the clone of a template that is there."""
+        if spec.shares:  # until then, the test may write there
+            return
         self._ahead.begin(spec, parse_memory(self._sized(spec, self._known).memory).size)
 
     def _known(self, spec: VMSpec) -> Image | None:
@@ -237,7 +242,8 @@ class Launcher:
         if image is not None and snapshot is None:
             image, seed = self._seeds.provide(spec, image)
             image = reachable(image, spec)
-        spec = complete(spec, image)
+        spec = chosen(complete(spec, image), self._settings.share)
+        check_place(spec)
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed)
@@ -245,6 +251,7 @@ class Launcher:
             plan = with_monitor(plan)
         vm = self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
         vm.host_kernel = partial(self._kernel_of, kernel, image)
+        vm.sharing = self._sharing
         return vm
 
     def _kernel_of(self, kernel: Kernel | None, image: Image | None) -> Kernel | None:
@@ -297,7 +304,7 @@ class Launcher:
             return Boot(drives, reason)
 
         def build() -> VM:
-            return self._machine(spec, without_forwards(plan), image, Boot(cold))
+            return self._machine(spec.replace(shares=[]), without_shares(without_forwards(plan)), image, Boot(cold))
 
         return FromTemplate(
             library=self.library(),
@@ -345,6 +352,7 @@ class Launcher:
         try:
             with contextlib.ExitStack() as stack:
                 stack.callback(self._seeds.close)
+                stack.callback(self._sharing.close)
                 if io is not None:
                     stack.callback(io.close)
                 if library is not None:

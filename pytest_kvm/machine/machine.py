@@ -36,6 +36,7 @@ from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
+    from pytest_kvm.machine.sharing.virtiofs import Daemon
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.templates import OpenTemplate
 
@@ -100,6 +101,8 @@ class Machine:
         # What was run in the guest, and what was said over QMP.
         self.commands_journal = Journal(folder.path / "commands.jsonl")
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
+        # What serves its shares while it runs.
+        self.daemons: list[Daemon] = []
         # Called when it has ended, before its directory is removed.
         self.leave: Callable[[], None] | None = None
         # Who takes the machine over when it does not come up, to look at it; None: it ends.
@@ -328,6 +331,9 @@ class Machine:
         if run is not None and run.process.running:
             self._asked_off = True
         with contextlib.ExitStack() as stack:
+            for daemon in self.daemons:
+                stack.callback(daemon.end)
+            self.daemons = []
             if run is not None:
                 stack.callback(run.end)
             if self._ssh is not None:

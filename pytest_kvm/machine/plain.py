@@ -19,9 +19,24 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec
 
-_CLASSES = (VMSpec, Image, Drive, Nic, Forward, Plan, PlannedDrive, PlannedNic, DriveFile, Channel, Ram, SavedLane)
+_CLASSES = (
+    VMSpec,
+    Image,
+    Drive,
+    Nic,
+    Share,
+    Forward,
+    Plan,
+    PlannedDrive,
+    PlannedNic,
+    DriveFile,
+    Channel,
+    Ram,
+    SavedLane,
+)
 _MAKERS: Mapping[str, Callable[..., Any]] = {
     **{cls.__name__: cls for cls in _CLASSES},
     "path": lambda text: Path(text),  # noqa: PLW0108  # the names of the arguments are part of the format

@@ -137,6 +137,9 @@ def _going_on(vm: VM, status: str) -> Iterator[None]:
 
 def _save_memory(asking: _Asking, into: Path) -> None:
     """Write memory and devices; the machine is stopped then, and its disks are up to date. Raises NotSaved."""
+    if asking.vm.shares:
+        asking("stop")
+        raise NotSaved("it has shares, which belong to the host")
     try:
         _migrate(asking, into)
     except (QMPError, QEMUExited, NotSaved, TimeoutError) as error:
@@ -205,7 +208,7 @@ def _lasting(vm: VM, machine: str) -> Plan:
         first = machine  # what q35 means changes with QEMU's version
     return replace(
         plan,
-        spec=plan.spec.replace(machine=first + comma + rest),
+        spec=plan.spec.replace(machine=first + comma + rest, shares=[]),
         ports=shell_ports(vm.shell.ports) if vm.shell is not None else plan.ports,
         ram=Ram() if plan.ram is not None else None,
         incoming=False,

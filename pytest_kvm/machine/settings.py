@@ -21,6 +21,7 @@ class Settings:
     together, in bytes. ``limits`` are what all machines of the user may take together; ``run`` is what the processes
     of one pytest run have in common ("": it has only one). ``monitor`` gives machines a second QMP monitor, for
     somebody beside us. ``vmcore`` lets kernels say where everything is, for whoever reads a dump of their memory.
+    ``share`` is how folders of the host come into guests, where a share does not say it.
     """
 
     qemu: str | None = None
@@ -33,3 +34,4 @@ class Settings:
     run: str = ""
     monitor: bool = False
     vmcore: bool = False
+    share: str = "auto"

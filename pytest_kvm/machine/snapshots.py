@@ -105,6 +105,11 @@ def _check(vm: VM) -> None:
             f"VM {vm.name!r}: no snapshot of a machine with args=… or an unknown machine type; its memory is not ours",
             keyword="args" if vm.spec.args else "machine",
         )
+    if vm.shares:
+        raise SpecError(
+            f"VM {vm.name!r}: no snapshot of a machine with shares: what is mounted belongs to the host",
+            keyword="shares",
+        )
     for planned, file in vm._plan.drives:
         if file.path.parent != vm._folder and not file.read_only:
             raise SpecError(

@@ -16,6 +16,7 @@ from pytest_kvm.machine.disks import prepare
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.repair import needs_repair, repair
+from pytest_kvm.machine.sharing.requirements import wants_shared_memory
 from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
@@ -61,6 +62,8 @@ class Boot:
         """Boot the machine with fresh disks."""
         drives = prepare([replace(planned, port="") for planned in self.drives], vm._folder, vm._binary)
         vm._plan = replace(vm._plan, drives=drives)
+        if wants_shared_memory(vm.spec):
+            vm._plan = replace(vm._plan, ram=Ram(shared=True))
         return boot(vm, wait=wait, reason=self.reason)
 
 
@@ -71,7 +74,9 @@ def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
     position = vm.serial.received if vm.serial is not None else 0
     vm._launch(began)
     if wait:
-        wait_settled(vm, wait_ready(vm, vm._ready, began, since=position))
+        left = wait_ready(vm, vm._ready, began, since=position)
+        wait_settled(vm, left)
+        vm._mount_shares(left)
     return Started("boot", began.elapsed, reason)
 
 
@@ -104,6 +109,7 @@ def clone(
     going.result(began.remaining())
     if later:
         _plug(vm, later, began)
+    vm._mount_shares(began)
     return Started("clone", began.elapsed)
 
 

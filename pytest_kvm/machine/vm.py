@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import (
@@ -21,6 +21,7 @@ from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
+from pytest_kvm.machine.sharing.shares import Attached, MountedShare, Sharing
 from pytest_kvm.machine.snapshots import Snapshot, take
 from pytest_kvm.machine.starting import Origin, Started, boot
 from pytest_kvm.machine.verdicts.expecting import Expecting
@@ -66,6 +67,9 @@ class VM(Machine, Expecting, ForKernels):
         self.started: Started | None = None
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin
+        # How it gets folders of the host (None: it gets none), and those that it has.
+        self.sharing: Sharing | None = None
+        self._attached: Sequence[Attached] = ()
         self._console: Console | None = None
 
     # Channels
@@ -115,6 +119,16 @@ class VM(Machine, Expecting, ForKernels):
         if self._forwards is None:
             raise self._off_error()
         return self._forwards
+
+    @property
+    def shares(self) -> list[MountedShare]:
+        """The folders of the host that are mounted in it, in order of declaration, and how each is."""
+        return [attached.share for attached in self._attached]
+
+    def _mount_shares(self, deadline: Deadline) -> None:
+        """Let it have its shares, when it is ready; raises HostError, MachineError."""
+        if self.sharing is not None and self.spec.shares:
+            self._attached = self.sharing.attach(self, deadline)
 
     # Commands
 
@@ -339,7 +353,10 @@ class VM(Machine, Expecting, ForKernels):
         if not self.qmp.execute("query-status")["running"]:
             self.qmp.execute("cont")  # it was paused, or had panicked
         if wait:
-            wait_settled(self, wait_ready(self, self._ready, deadline, since=position))
+            left = wait_ready(self, self._ready, deadline, since=position)
+            wait_settled(self, left)
+            for attached in self._attached:
+                attached.mount_again(self, left)
 
     def pause(self) -> None:
         """Stop the virtual CPUs."""

@@ -56,6 +56,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             run=_run(config),
             monitor=staying is not None and staying.attachable,
             vmcore=options.vmcore,
+            share=options.share,
         )
         report, leave = reporter(config), config.stash[ARTIFACTS].leave
         heir = staying.take_over if staying is not None else None

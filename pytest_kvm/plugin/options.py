@@ -25,6 +25,8 @@ HELP = {
     "while it gets on)",
     "start": "how machines begin: auto (the default: as clones of a booted one where that is possible), boot, clone, "
     "or both, one after the other",
+    "share": "how folders of the host come into guests: auto (the default: the best that host and guest have), "
+    "virtiofs, 9p, or image, a read-only copy",
     "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
     "memory-budget": "what the machines of all your sessions may take together on this host, or off (default: three "
     "quarters of its memory)",
@@ -38,6 +40,7 @@ HELP = {
 }
 METAVARS = {
     "start": "HOW",
+    "share": "METHOD",
     "template-limit": "SIZE",
     "memory-budget": "SIZE",
     "max-vcpus": "N",
@@ -82,6 +85,7 @@ class Options:
     repeat: int = 0
     timeout: float | None = None
     start: str = "auto"
+    share: str = "auto"
     template_limit: int | None = None
     memory_budget: int | None = None
     max_vcpus: int | None = None
@@ -135,6 +139,7 @@ def read_options(config: pytest.Config) -> Options:
             repeat=_read(config, "repeat", _times) or 0,
             timeout=_read(config, "timeout", _timeout),
             start=_read(config, "start", _start) or "auto",
+            share=_read(config, "share", _share) or "auto",
             template_limit=_read(config, "template-limit", _size),
             memory_budget=_read(config, "memory-budget", _budget),
             max_vcpus=_read(config, "max-vcpus", _count),
@@ -270,6 +275,14 @@ def _start(text: str, _: Path) -> str:
     from pytest_kvm.spec.values import one_of
 
     one_of(*START, BOTH)(text)
+    return text
+
+
+def _share(text: str, _: Path) -> str:
+    from pytest_kvm.spec.share import METHODS
+    from pytest_kvm.spec.values import one_of
+
+    one_of(*METHODS)(text)
     return text
 
 

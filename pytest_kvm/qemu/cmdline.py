@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
-from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.size import parse_memory
@@ -22,6 +22,7 @@ AGENT_PORT = "org.qemu.guest_agent.0"
 # A saved machine is only loaded into one whose RAM has the same name.
 RAM = "ram"
 ROOT_PORTS = 4
+NINEP = "virtio-9p-pci"
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
 MAX_PORTS = 31
 _MODELS = {"virtio": "virtio-net-pci", "rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
@@ -79,6 +80,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     for number, nic in enumerate(plan.nics):
         yield from _nic(nic, number, plan, kind)
     yield from drive_arguments(plan)
+    yield from _shares(plan, binary)
     for device in spec.devices:
         yield from ("-device", device)
 
@@ -91,6 +93,8 @@ def _memory(memory: int | str | None) -> str:
 
 def _ram(ram: Ram, memory: int | str | None) -> str:
     settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
+    if ram.descriptor is None and ram.shared:
+        return option("memory-backend-memfd", {**settings, "share": True})
     if ram.descriptor is None:
         return option("memory-backend-ram", settings)
     settings |= {"mem-path": f"/proc/self/fd/{ram.descriptor}", "share": ram.shared}
@@ -187,6 +191,17 @@ def _serial_bus(kind: str) -> str:
 def port_settings(name: str, chardev: str, bus: str = SHELL_BUS) -> dict[str, str]:
     """Return the properties of a virtserialport on a bus; its id is ``port-`` and its chardev's."""
     return {"id": f"port-{chardev}", "bus": f"{bus}.0", "chardev": chardev, "name": name}
+
+
+def _shares(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
+    """The folders of shares that may come through 9p: their devices are plugged in, these cannot be."""
+    for planned in plan_shares(plan.spec):
+        share = planned.share
+        if share.method in ("auto", "9p") and NINEP in binary.devices:
+            settings: dict[str, object] = {"id": planned.id, "path": os.fspath(share.host), "security_model": "none"}
+            # Files of several file systems may have the same numbers; the guest has one.
+            settings |= {"readonly": share.readonly or None, "multidevs": "remap"}
+            yield from ("-fsdev", option("local", settings))
 
 
 def _boots_from_network(boot: str | None) -> bool:

@@ -10,6 +10,7 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec
 
 DEFAULT_MACHINE = "q35"
@@ -47,6 +48,14 @@ class PlannedNic:
 
 
 @dataclass(frozen=True)
+class PlannedShare:
+    """A folder of the host with its id, which is the tag that the guest knows it by."""
+
+    id: str
+    share: Share
+
+
+@dataclass(frozen=True)
 class DriveFile:
     """The file behind a drive, as it is opened.
 
@@ -78,8 +87,8 @@ class Channel:
 class Ram:
     """The memory backend of the guest's RAM: QEMU's own memory, or a file that it inherits as ``descriptor``.
 
-    ``shared`` writes go into the file; otherwise they stay in the machine, and ``protected`` has QEMU open the file for
-    reading only.
+    ``shared`` writes go into the file, or are seen by the processes that QEMU gives its memory to; otherwise they stay
+    in the machine, and ``protected`` has QEMU open the file for reading only.
     """
 
     descriptor: int | None = None
@@ -119,6 +128,11 @@ class Plan:
 def without_forwards(plan: Plan) -> Plan:
     """Return the plan of the same machine without ports of the host's, which no two machines can have."""
     return replace(plan, nics=[replace(nic, forwards=()) for nic in plan.nics])
+
+
+def without_shares(plan: Plan) -> Plan:
+    """Return the plan of the same machine without folders of the host, which are plugged in when it is ready."""
+    return replace(plan, spec=plan.spec.replace(shares=[]))
 
 
 def has_backend(spec: VMSpec) -> bool:
@@ -205,6 +219,13 @@ def plan_nics(spec: VMSpec, forwards: Sequence[Forward], macs: Sequence[str]) ->
         for number, nic in enumerate(nics)
     ]
     _check_unique("nics", [each.id for each in planned])
+    return planned
+
+
+def plan_shares(spec: VMSpec) -> list[PlannedShare]:
+    """Number the spec's shares; raises SpecError for an id that is used twice."""
+    planned = [PlannedShare(share.id or f"share{number}", share) for number, share in enumerate(spec.shares)]
+    _check_unique("shares", [each.id for each in planned])
     return planned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -10,6 +11,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward, read_hostfwd
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference
+from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.wording import shown
 
 Rule = Callable[[Mapping[str, object]], SpecError | None]
@@ -119,9 +121,38 @@ def _nics(given: Mapping[str, object]) -> SpecError | None:
 
 
 def _ids(given: Mapping[str, object]) -> SpecError | None:
-    declared = [*_items(given["drives"]), *_items(given["nics"])]
-    found = _twice(item.id for item in declared if isinstance(item, (Drive, Nic)) and item.id is not None)
-    return None if found is None else SpecError(f"vm(drives=…, nics=…): a drive and a NIC have id {found!r}")
+    kinds = {"drives": "drive", "nics": "NIC", "shares": "share"}
+    declared = [
+        (item.id, keyword)
+        for keyword in kinds
+        for item in _items(given.get(keyword))
+        if isinstance(item, (Drive, Nic, Share)) and item.id is not None
+    ]
+    found = _twice(each for each, _ in declared)
+    keywords = [keyword for each, keyword in declared if each == found]
+    if found is None:
+        return None
+    subject = ", ".join(f"{keyword}=…" for keyword in keywords)
+    return SpecError(f"vm({subject}): a {' and a '.join(kinds[keyword] for keyword in keywords)} have id {found!r}")
+
+
+def _shares(given: Mapping[str, object]) -> SpecError | None:
+    shares = [share for share in _items(given["shares"]) if isinstance(share, Share)]
+    for field, found in (
+        ("guest", _twice(posixpath.normpath(share.guest) for share in shares if isinstance(share.guest, str))),
+        ("id", _twice(share.id for share in shares if share.id is not None)),
+    ):
+        if found is not None:
+            return SpecError(
+                f"vm(shares=…): two shares have {field} {found!r}", keyword="shares", value=given["shares"]
+            )
+    return None
+
+
+def _shares_without_image(given: Mapping[str, object]) -> SpecError | None:
+    if given["image"] is not None or not given["shares"]:
+        return None
+    return _wrong(given, ("image",), "nobody mounts a share where there is no image; leave out shares=")
 
 
 def _forwards(given: Mapping[str, object]) -> SpecError | None:
@@ -160,6 +191,8 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image", "nics", "internet"), _network_without_image("internet")),
     (("drives",), _drives),
     (("nics",), _nics),
-    (("drives", "nics"), _ids),
+    (("shares",), _shares),
+    ((), _ids),
+    (("image", "shares"), _shares_without_image),
     (("hostfwd",), _forwards),
 )

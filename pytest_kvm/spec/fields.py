@@ -14,6 +14,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
 from pytest_kvm.spec.values import Check, boolean, one_of, optional, path, seconds, several, text
@@ -49,6 +50,7 @@ class VMFields(TypedDict, total=False):
     user_data: StrPath | Mapping[str, object] | None
     meta_data: Mapping[str, object] | None
     seed: bool | str | None
+    shares: Sequence[Share]
     devices: Sequence[str]
     extras: Sequence[str] | None
     autostart: bool
@@ -150,6 +152,13 @@ def _nic(value: object) -> None:
     raise_postponed(value)
 
 
+def _share(value: object) -> None:
+    if not isinstance(value, Share):
+        hint = f"write Share({shown(value)}, '/mnt')" if isinstance(value, (str, os.PathLike)) else ""
+        raise expected_type("Share(...)", value, hint)
+    raise_postponed(value)
+
+
 def _smp(value: object) -> None:
     read_smp(value)  # type: ignore[arg-type]  # it tells wrong types itself, as the next three do
 
@@ -186,6 +195,7 @@ CHECKS: Mapping[str, Check] = {
     "user_data": optional(_user_data),
     "meta_data": optional(_meta_data),
     "seed": optional(check_seed),
+    "shares": several("Share(...)", "shares=[Share('data', '/mnt')]", _share),
     "devices": several("texts as for -device", "devices=['virtio-rng-pci']", text("text as for -device")),
     "extras": optional(_extras),
     "autostart": boolean,

@@ -16,6 +16,7 @@ from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
 from pytest_kvm.spec.image import FILES, Image, is_address
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference, replace_references
+from pytest_kvm.spec.share import Share
 
 PATHS = ("kernel", "initrd", "cdrom", "user_data")
 # The kernel of a built-in guest, by that one's name.
@@ -27,15 +28,15 @@ BUILT_IN = "tiny:"
 class VMSpec:
     """What a test asks of one machine: the marker's fields, as they were written.
 
-    ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an ``Image``,
-    or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image needs, 256 MiB
-    if it does not say). ``append`` is added to the image's kernel command line; it accumulates over the levels of
-    markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network. ``user_data`` (a
-    script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed of a cloud image;
-    ``seed`` is its kind, False is none, None the image's own. ``extras`` None is balloon, rng, pvpanic, vmgenid and
-    spare root ports if there is an image. ``ready`` None is the image's own, ``timeout`` (seconds until the machine is
-    ready) None the session's. ``start`` says whether the machine is booted or begins as the clone of one that was. The
-    table in the README has every field.
+    ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an
+    ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image
+    needs, 256 MiB if it does not say). ``append`` is added to the image's kernel command line; it accumulates over
+    the levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
+    ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed
+    of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
+    ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
+    the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
+    machine is booted or begins as the clone of one that was. The table in the README has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -60,6 +61,7 @@ class VMSpec:
     user_data: str | os.PathLike[str] | Mapping[str, object] | None = None
     meta_data: Mapping[str, object] | None = None
     seed: bool | str | None = None
+    shares: Sequence[Share] = ()
     devices: Sequence[str] = ()
     extras: Sequence[str] | None = None
     autostart: bool = True
@@ -137,6 +139,9 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
     drives = absolute.get("drives")
     if isinstance(drives, Sequence):
         absolute["drives"] = tuple(_drive_from_folder(drive, base) for drive in drives)
+    shares = absolute.get("shares")
+    if isinstance(shares, Sequence):
+        absolute["shares"] = tuple(_share_from_folder(share, base) for share in shares)
     return absolute
 
 
@@ -152,3 +157,9 @@ def _drive_from_folder(drive: object, base: Path) -> object:
     if not isinstance(drive, Drive) or drive.file is None or holds_reference(drive.file):
         return drive
     return replace(drive, file=base / drive.file)
+
+
+def _share_from_folder(share: object, base: Path) -> object:
+    return (
+        share if not isinstance(share, Share) or holds_reference(share.host) else replace(share, host=base / share.host)
+    )

@@ -30,8 +30,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         "host.device.CONTAINER_MARKS": (),
         "host.device.CPUINFO": tmp_path / "cpuinfo",
         "cli.packages.os.geteuid": lambda: 0,
-        "cli.checks.programs.HELPERS": (),
-        "cli.checks.network.HELPERS": (str(tmp_path / "helpers"),),
+        "host.helpers.HELPERS": (str(tmp_path / "helpers"),),
         "cli.checks.network.BRIDGES": tmp_path / "bridge.conf",
     }.items():
         monkeypatch.setattr(f"pytest_kvm.{name}", value)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_kvm.cli.checks.nodes import node
-from pytest_kvm.cli.checks.programs import HELPERS, find, program
+from pytest_kvm.cli.checks.programs import program
 from pytest_kvm.cli.checks.row import Row, State
 from pytest_kvm.cli.checks.subject import Subject
+from pytest_kvm.host.helpers import find
 
 _GROUP = "Network"
 BRIDGES = Path("/etc/qemu/bridge.conf")
@@ -69,7 +70,7 @@ def _namespaces() -> Row:
 
 
 def _bridge_helper() -> Row:
-    path = find("qemu-bridge-helper", HELPERS)
+    path = find("qemu-bridge-helper")
     state, text, fix = State.MISSING, "not there", ""
     if path is not None:
         state, text = State.OK, str(path)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pytest_kvm.cli.checks.row import Row, State
 from pytest_kvm.cli.checks.subject import Subject
+from pytest_kvm.host.helpers import find
 
-# Where distributions keep programs that nobody types.
-HELPERS = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib")
 _PATIENCE = 10.0
 _PURPOSES = {
     "virtiofsd": "folders of the host in the guest, through virtio-fs",
@@ -46,21 +44,12 @@ def also(programs: Mapping[str, str]) -> Iterator[Row]:
 
 def program(group: str, name: str, purpose: str, *, needed: bool = False) -> Row:
     """Look for a program, and let it say its version."""
-    path = find(name, HELPERS)
+    path = find(name)
     state, text, data = State.MISSING, "not there", {}
     if path is not None:
         state, said = version(path)
         text, data = (f"{said} ({path})" if said else str(path)), {"path": str(path)}
     return Row(group=group, name=name, state=state, text=text, purpose=purpose, needed=needed, package="", data=data)
-
-
-def find(name: str, folders: Iterable[str]) -> Path | None:
-    """Return where a program is: on PATH, or in one of the folders."""
-    for path in (None, *folders):
-        found = shutil.which(name, path=path)
-        if found is not None:
-            return Path(found)
-    return None
 
 
 def version(path: Path) -> tuple[State, str]:

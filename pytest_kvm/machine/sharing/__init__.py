@@ -1,0 +1,1 @@
+"""How do folders of the host get into a machine?"""
