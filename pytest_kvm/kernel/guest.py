@@ -32,7 +32,13 @@ class Guest(Protocol):
     name: str
 
     def run(
-        self, command: str | Sequence[str], *, check: bool = True, input: bytes | None = None
+        self,
+        command: str | Sequence[str],
+        *,
+        check: bool = True,
+        timeout: float | None = ...,
+        input: bytes | None = None,
+        cwd: str | None = None,
     ) -> CompletedCommand[str]:
         """Run a command."""
 

@@ -14,6 +14,7 @@ from pytest_kvm.guest.runner import DEFAULT_TIMEOUT, Runner
 from pytest_kvm.images.kernels.source import Kernel
 from pytest_kvm.kernel.dump import dump
 from pytest_kvm.kernel.guest import GuestKernel
+from pytest_kvm.kernel.kselftest.run import TEST_TIMEOUT, run_kselftest
 from pytest_kvm.kernel.ktap.case import KTAPResult, Observer
 from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
 from pytest_kvm.kernel.ktap.run import run_ktap
@@ -73,6 +74,29 @@ class ForKernels(Runner):
         plan announced after it have not run.
         """
         return run_ktap(self, command, check=check, timeout=timeout, env=env, cwd=cwd)
+
+    def kselftest(
+        self,
+        *tests: str,
+        path: str | os.PathLike[str] | None = None,
+        check: bool = True,
+        timeout: float | None = TEST_TIMEOUT,
+    ) -> KTAPResult:
+        """Run kernel selftests, ``"net"`` for a collection, ``"net:gro.sh"`` for one test, and return their cases.
+
+        Each test is a case, or what is in it, if it speaks KTAP itself: ``net:gro.sh``, ``timers:posix_timers/1``. All
+        else is as for ``run_ktap``. The tests are those of ``path``, a folder of the host that
+        ``make -C tools/testing/selftests install`` has made (relative paths start at the working directory); without
+        it those that are installed in the kernel's build tree, or in the guest, in /usr/lib/kselftest,
+        /opt/kselftest and the like. Collections of the host are copied to the guest once, with the shared libraries
+        that it lacks, and bash where scripts want it.
+
+        ``timeout`` is what each test may take, in seconds (None: no limit); by default what its collection's settings
+        say, else 45, under emulation longer. Raises SpecError for a collection or a test that is not there, and
+        MachineError when the guest lacks what the runner needs.
+        """
+        folder = Path(path) if path is not None else None
+        return run_kselftest(self, tests, self.host_kernel(), path=folder, check=check, timeout=timeout)
 
     @property
     def kernel(self) -> GuestKernel:

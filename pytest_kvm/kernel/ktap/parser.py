@@ -27,11 +27,15 @@ _MOST_NOT_RUN = 1000
 class Parser:
     """Takes lines without their ends; ``tell`` is called with each case when it has ended.
 
-    A case is one that has none in it. One that has is a case, too, when it fails although none in it did.
+    A case is one that has none in it. One that has is a case, too, when it fails although none in it did. ``planned``
+    says that there should be a plan of all: the kernel has none for its tests.
     """
 
-    def __init__(self, tell: Callable[[Case], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tell: Callable[[Case], None], *, planned: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tell = tell
+        self._planned = planned
         self._clock = clock
         self._levels: list[Level] = []
         # What has been said since the last case ended, and when that was.
@@ -263,7 +267,7 @@ class Parser:
         while self._levels:
             level = self._levels[-1]
             if not lost and self._bailed is None:
-                for wrong in level.counted(top=len(self._levels) == 1):
+                for wrong in level.counted(top=self._planned and len(self._levels) == 1):
                     self._problem(wrong)
             if running and (level.missing or level.plan is None or level.unfinished):
                 self._end(self._running(level), outcome, lost)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import CasesFailed, CommandTimeout, MachineError
-from pytest_kvm.guest.result import Command, CompletedCommand, script_of, shorten
+from pytest_kvm.guest.result import Command, script_of, shorten
+from pytest_kvm.kernel import guest
 from pytest_kvm.kernel.ktap.case import Case, KTAPResult, Observer, Outcome
 from pytest_kvm.kernel.ktap.parser import Parser
 from pytest_kvm.waiting import Deadline, Usual, Watch
@@ -26,10 +28,9 @@ _SKIP = 4
 _SHOWN = 10
 
 
-class Guest(Protocol):
+class Guest(guest.Guest, Protocol):
     """What a program is run in: a machine."""
 
-    name: str
     watch: Watch
     shell: Shell | None
     observer: Observer | None
@@ -45,22 +46,26 @@ class Guest(Protocol):
     def popen(self, command: Command) -> GuestProcess:
         """Start a command."""
 
-    def run(self, command: Command, *, check: bool, timeout: float | None) -> CompletedCommand[str]:
-        """Run a command."""
-
 
 class Run:
-    """One run: ``told`` are the failing cases that whoever observes has taken over."""
+    """One run: ``told`` are the failing cases that whoever observes has taken over.
 
-    def __init__(self, vm: Guest, *, observed: bool) -> None:
+    ``named`` makes a case's name of the one that the program has for it. ``planned`` says whether a plan is missed.
+    """
+
+    def __init__(
+        self, vm: Guest, *, observed: bool, named: Callable[[str], str] = lambda name: name, planned: bool = True
+    ) -> None:
         self.vm = vm
         self.cases: list[Case] = []
         self.text: list[str] = []
         self.told = 0
         self._observed = observed
-        self.parser = Parser(self._ended)
+        self._named = named
+        self.parser = Parser(self._ended, planned=planned)
 
     def _ended(self, case: Case) -> None:
+        case = replace(case, name=self._named(case.name))
         self.cases.append(case)
         if self._observed and self.vm.observer is not None and self.vm.observer(case):
             self.told += not case.outcome.good
@@ -90,20 +95,41 @@ def run_ktap(
     cwd: str | None,
 ) -> KTAPResult:
     """Do what ``VM.run_ktap`` says."""
-    script = f"exec 2>&1; {script_of(command, env=env, cwd=cwd)}"
-    limit = vm.watch.limit(timeout)
     run = Run(vm, observed=check)
+    result = carry_out(run, script_of(command, env=env, cwd=cwd), vm.watch.limit(timeout), check=check)
+    if check:
+        judge(vm, script_of(command), result, told=run.told)
+    return result
+
+
+def carry_out(run: Run, script: str, timeout: float | None, *, check: bool) -> KTAPResult:
+    """Run a script in the guest and return its cases, some of them lost with the guest where a test expects that."""
+    vm, script = run.vm, f"exec 2>&1; {script}"
     try:
-        status = _streamed(run, script, limit) if vm.shell is not None else _at_once(run, script, limit)
+        status = _streamed(run, script, timeout) if vm.shell is not None else _at_once(run, script, timeout)
     except MachineError as error:
         run.parser.finish(lost=str(error).partition("\n")[0])
         if check or not vm.expects_loss:
             raise
         return run.result(None)
-    result = run.result(status)
-    if check and (result.problems or len(result.failed) > run.told):
-        raise _failure(vm, script_of(command), result, told=run.told)
-    return result
+    return run.result(status)
+
+
+def judge(vm: Guest, command: str, result: KTAPResult, *, told: int) -> None:
+    """Raise CasesFailed for what nobody has been told yet: ``told`` failing cases have been."""
+    if result.problems or len(result.failed) > told:
+        raise _failure(vm, command, result, told=told)
+
+
+def joined(results: Sequence[KTAPResult]) -> KTAPResult:
+    """Return several runs as one; its status is the first that is not 0."""
+    codes = [result.returncode for result in results]
+    return KTAPResult(
+        cases=[case for result in results for case in result.cases],
+        problems=[problem for result in results for problem in result.problems],
+        returncode=None if None in codes else next((code for code in codes if code), 0),
+        text="".join(result.text for result in results),
+    )
 
 
 def _streamed(run: Run, script: str, timeout: float | None) -> int | None:

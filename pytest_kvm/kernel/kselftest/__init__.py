@@ -1,0 +1,1 @@
+"""The kernel's own test programs, as ``make -C tools/testing/selftests install`` leaves them."""
