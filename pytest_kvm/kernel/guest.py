@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pytest_kvm.errors import MachineError, SpecError
 from pytest_kvm.guest.result import CompletedCommand
+from pytest_kvm.guest.runner import DEFAULT_TIMEOUT
 from pytest_kvm.images.builtin.modules import decompress, module_name, read_info, select
 from pytest_kvm.images.kernels.config import parse_config
 from pytest_kvm.images.kernels.source import Kernel, Modules
@@ -111,13 +112,13 @@ class GuestKernel:
             return self._known.modules if self._known is not None else None
         return self._known.more()
 
-    def load(self, module: str, parameters: Mapping[str, object]) -> None:
-        """Do what ``VM.modprobe`` says."""
+    def load(self, module: str, parameters: Mapping[str, object], *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Do what ``VM.modprobe`` says; ``timeout`` is what the kernel may take to load it."""
         words = [f"{name}={value}" for name, value in parameters.items()]
         if module.endswith((".ko", ".ko.xz", ".ko.gz", ".ko.zst")):
-            self._load_file(Path(module), words)
+            self._load_file(Path(module), words, timeout)
             return
-        done = self._vm.run(["modprobe", module, *words], check=False)
+        done = self._vm.run(["modprobe", module, *words], check=False, timeout=timeout)
         if done.returncode == 0:
             return
         modules = self._on_host
@@ -132,9 +133,10 @@ class GuestKernel:
         loaded = self._loaded()
         for path, content in chosen.files.items():
             if module_name(path) not in loaded:
-                self._insert(module_name(path), content, words if module_name(path) == name else [])
+                given = words if module_name(path) == name else []
+                self._insert(module_name(path), content, given, timeout)
 
-    def _load_file(self, path: Path, words: Sequence[str]) -> None:
+    def _load_file(self, path: Path, words: Sequence[str], timeout: float | None) -> None:
         try:
             content = decompress(path.name, path.read_bytes())
             depends = read_info(content).depends
@@ -143,12 +145,12 @@ class GuestKernel:
         for needed in depends:
             if needed not in self._loaded():
                 self.load(needed, {})
-        self._insert(module_name(path.name), content, words)
+        self._insert(module_name(path.name), content, words, timeout)
 
-    def _insert(self, name: str, content: bytes, words: Sequence[str]) -> None:
+    def _insert(self, name: str, content: bytes, words: Sequence[str], timeout: float | None) -> None:
         file = f"{_FOLDER}/{name}.ko"
         self._vm.run(f"mkdir -p {_FOLDER} && cat >{file}", input=content)
-        done = self._vm.run(["insmod", file, *words], check=False)
+        done = self._vm.run(["insmod", file, *words], check=False, timeout=timeout)
         if done.returncode:
             raise MachineError(
                 f"VM {self._vm.name!r}: module {name!r} cannot be loaded into kernel {self.release}:"

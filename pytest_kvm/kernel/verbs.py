@@ -18,12 +18,14 @@ from pytest_kvm.kernel.kselftest.run import TEST_TIMEOUT, run_kselftest
 from pytest_kvm.kernel.ktap.case import KTAPResult, Observer
 from pytest_kvm.kernel.ktap.run import DEFAULT_TIMEOUT as KTAP_TIMEOUT
 from pytest_kvm.kernel.ktap.run import run_ktap
+from pytest_kvm.kernel.kunit.run import run_kunit
 from pytest_kvm.kernel.local import bring
 from pytest_kvm.kernel.log import Message, newer, parse_log
 from pytest_kvm.kernel.tracing import Trace, traced
 from pytest_kvm.waiting import Usual, Watch
 
 if TYPE_CHECKING:
+    from pytest_kvm.guest.console.serial import SerialPort
     from pytest_kvm.guest.shell.popen import GuestProcess
     from pytest_kvm.guest.shell.shell import Shell
     from pytest_kvm.qemu.qmp import QMP
@@ -37,6 +39,7 @@ class ForKernels(Runner):
     name: str
     watch: Watch
     shell: Shell | None
+    serial: SerialPort | None
 
     # What is known on the host about its kernel.
     host_kernel: Callable[[], Kernel | None] = staticmethod(lambda: None)
@@ -97,6 +100,28 @@ class ForKernels(Runner):
         """
         folder = Path(path) if path is not None else None
         return run_kselftest(self, tests, self.host_kernel(), path=folder, check=check, timeout=timeout)
+
+    def kunit(
+        self,
+        module: str | None = None,
+        *,
+        filter: str | None = None,
+        check: bool = True,
+        timeout: float | None = KTAP_TIMEOUT,
+        **parameters: object,
+    ) -> KTAPResult:
+        """Load a module with tests of KUnit, unload it again, and return its cases, ``suite/case``.
+
+        ``module`` and ``parameters`` are as for ``modprobe``; one that is loaded is unloaded first. Its cases are told
+        as those of ``run_ktap`` are: by what the kernel says, while they run, so that a case that the kernel crashes in
+        is known. Without a module, the cases are those of all suites that have run since boot, from debugfs
+        (CONFIG_KUNIT_DEBUGFS). ``filter`` is KUnit's own, ``"suite*.case*"``, for kernels that take one while they run;
+        at boot it is ``append="kunit.filter_glob=…"``. ``timeout`` is what loading may take, in seconds (None: no
+        limit; by default 600, under emulation longer).
+
+        Raises MachineError when the kernel has no KUnit, or the module cannot be loaded or unloaded.
+        """
+        return run_kunit(self, self.kernel, module, parameters, filter_=filter, check=check, timeout=timeout)
 
     @property
     def kernel(self) -> GuestKernel:

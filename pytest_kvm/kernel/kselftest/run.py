@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pytest_kvm.errors import MachineError, SpecError
@@ -13,7 +14,7 @@ from pytest_kvm.kernel.kselftest.installation import HELPERS, SCRIPT, Installati
 from pytest_kvm.kernel.kselftest.selection import Selected, select
 from pytest_kvm.kernel.kselftest.transfer import LIBRARIES, brought
 from pytest_kvm.kernel.ktap import run as ktap
-from pytest_kvm.kernel.ktap.case import KTAPResult
+from pytest_kvm.kernel.ktap.case import Case, KTAPResult
 from pytest_kvm.waiting import Usual
 
 # kselftest's own for one test, where the collection's settings say nothing else.
@@ -53,7 +54,7 @@ def run_kselftest(
             _set_limit(vm, folder, each, settings, limit)
         elif overrides:
             words[1:1] = ["-o", _said(limit)]
-        run = ktap.Run(vm, observed=check, named=each.name)
+        run = ktap.Run(vm, observed=check, named=partial(_named, each))
         result = ktap.carry_out(run, _script(words, folder), _whole(vm, each, limit), check=check)
         results.append(replace(result, problems=[*_problems(each, result)]))
         told += run.told
@@ -63,6 +64,10 @@ def run_kselftest(
     if check:
         ktap.judge(vm, shlex.join(["kselftest", *names]), result, told=told)
     return result
+
+
+def _named(selected: Selected, case: Case) -> str:
+    return selected.name(case.name)
 
 
 def _problems(selected: Selected, result: KTAPResult) -> Iterator[str]:

@@ -50,11 +50,11 @@ class Guest(guest.Guest, Protocol):
 class Run:
     """One run: ``told`` are the failing cases that whoever observes has taken over.
 
-    ``named`` makes a case's name of the one that the program has for it. ``planned`` says whether a plan is missed.
+    ``named`` says what a case is called, that has the program's name. ``planned`` says whether a plan is missed.
     """
 
     def __init__(
-        self, vm: Guest, *, observed: bool, named: Callable[[str], str] = lambda name: name, planned: bool = True
+        self, vm: Guest, *, observed: bool, named: Callable[[Case], str] = lambda case: case.name, planned: bool = True
     ) -> None:
         self.vm = vm
         self.cases: list[Case] = []
@@ -65,7 +65,7 @@ class Run:
         self.parser = Parser(self._ended, planned=planned)
 
     def _ended(self, case: Case) -> None:
-        case = replace(case, name=self._named(case.name))
+        case = replace(case, name=self._named(case))
         self.cases.append(case)
         if self._observed and self.vm.observer is not None and self.vm.observer(case):
             self.told += not case.outcome.good
