@@ -105,6 +105,8 @@ class Machine:
         self.daemons: list[Daemon] = []
         # Called when it has ended, before its directory is removed.
         self.leave: Callable[[], None] | None = None
+        # Called before it is asked to switch off or to reboot.
+        self.before_off: Callable[[], None] | None = None
         # Who takes the machine over when it does not come up, to look at it; None: it ends.
         self.heir: Callable[[Machine], None] | None = None
         # Its start failed, and QEMU still runs for whoever looks at it; the test is told that it is off.

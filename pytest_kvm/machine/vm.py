@@ -274,6 +274,8 @@ class VM(Machine, Expecting, ForKernels):
         with self._verbs:
             if not self.running:
                 return
+            if self.before_off is not None:
+                self.before_off()
             self.watcher.shutdown_asked = True
             if self.shell is not None and self.shell.ready:
                 self.shell.start("/sbin/poweroff", stdin=False)
@@ -329,6 +331,8 @@ class VM(Machine, Expecting, ForKernels):
         The guest is asked through its shell, or with Ctrl-Alt-Delete.
         """
         with self._verbs:
+            if self.before_off is not None:
+                self.before_off()
             if self.shell is not None and self.shell.ready:
                 shell = self.shell
                 self._reset(lambda: shell.start("/sbin/reboot", stdin=False), wait, asked=True)

@@ -44,7 +44,8 @@ class Pool:
     """The machines of one scope: made one by one, also from threads, and closed together.
 
     ``holder`` says who asks for them, ``observer`` is told of cases that run in them; ``start`` is how those begin that
-    leave it open, ``kernel`` what those boot that have an image and name no other (None: as they say).
+    leave it open, ``kernel`` what those boot that have an image and name no other (None: as they say). ``made`` is told
+    of each.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Pool:
         observer: Observer,
         start: str | None = None,
         kernel: str | None = None,
+        made: Callable[[VM], None] | None = None,
     ) -> None:
         self._launcher = launcher
         self._holder = holder
         self._observer = observer
         self._start = start
         self._kernel = kernel
+        self._made = made
         self._machines: list[VM] = []
         self._names: set[str] = set()
         self._closed = False
@@ -127,6 +130,8 @@ class Pool:
             vm.leave = None  # by now another test may run
             vm.close()
             raise MachineError(f"VM '{spec.name}' came up after the test had ended; it was closed")
+        if self._made is not None:
+            self._made(vm)
         return vm
 
     @property

@@ -12,6 +12,7 @@ from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.artifacts import add_artifacts
 from pytest_kvm.plugin.cases import CASES, Cases, join_xml, split_xml
 from pytest_kvm.plugin.collection import check_item, remove_wrong
+from pytest_kvm.plugin.coverage import add_coverage
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
@@ -68,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SIGNALS] = Signals(config)
     config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
     add_artifacts(config)
+    add_coverage(config)
     stay(config)
     stop_at_failure(config)
     config.stash[CASES] = Cases()

@@ -11,6 +11,7 @@ import pytest
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.request import Holder
 from pytest_kvm.plugin.cases import CASES
+from pytest_kvm.plugin.coverage import COVERAGE
 from pytest_kvm.plugin.factories import Pool, VMFactory
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
@@ -38,7 +39,8 @@ def pool_for_test(request: pytest.FixtureRequest, start: str | None, kernel: str
     holder = Holder(request.node.nodeid)
     cases = request.config.stash[CASES]
     launcher = partial(launcher_of, request.config)
-    return Pool(launcher, holder=lambda: holder, observer=cases, start=start, kernel=kernel)
+    made = _made_known(request.config, shared=False)
+    return Pool(launcher, holder=lambda: holder, observer=cases, start=start, kernel=kernel, made=made)
 
 
 def pool_for_session(request: pytest.FixtureRequest, start: str | None, kernel: str | None) -> Pool:
@@ -52,7 +54,14 @@ def pool_for_session(request: pytest.FixtureRequest, start: str | None, kernel: 
 
     cases = request.config.stash[CASES]
     launcher = partial(launcher_of, request.config)
-    return Pool(launcher, holder=holder, observer=cases, start=start, kernel=kernel)
+    made = _made_known(request.config, shared=True)
+    return Pool(launcher, holder=holder, observer=cases, start=start, kernel=kernel, made=made)
+
+
+def _made_known(config: pytest.Config, *, shared: bool) -> Callable[[VM], None] | None:
+    """Return who is told of machines that are made, None if nobody wants to know."""
+    coverage = config.stash[COVERAGE]
+    return partial(coverage.begin, shared=shared) if coverage is not None else None
 
 
 def specs_of(request: pytest.FixtureRequest, defaults: object) -> dict[str, VMSpec]:

@@ -27,6 +27,7 @@ HELP = {
     "or both, one after the other",
     "share": "how folders of the host come into guests: auto (the default: the best that host and guest have), "
     "virtiofs, 9p, or image, a read-only copy",
+    "gcov": "tracefile of lcov's that is to be made: which lines of kernels with CONFIG_GCOV_KERNEL each test runs",
     "template-limit": "what booted machines kept for clones may take, in the cache directory (default: 4G)",
     "memory-budget": "what the machines of all your sessions may take together on this host, or off (default: three "
     "quarters of its memory)",
@@ -46,6 +47,7 @@ METAVARS = {
     "max-vcpus": "N",
     "max-machines": "N",
     "repeat": "N",
+    "gcov": "FILE",
     "artifacts": "WHEN",
     "artifacts-dir": "DIR",
 }
@@ -92,6 +94,7 @@ class Options:
     max_machines: int | None = None
     artifacts: str = ARTIFACTS[0]
     artifacts_dir: Path = Path(ARTIFACTS_DIR)
+    gcov: Path | None = None
     archive: str | None = None
     keyring: str | None = None
     allow_splat: Sequence[re.Pattern[str]] = ()
@@ -146,6 +149,7 @@ def read_options(config: pytest.Config) -> Options:
             max_machines=_read(config, "max-machines", _count),
             artifacts=_read(config, "artifacts", _artifacts) or ARTIFACTS[0],
             artifacts_dir=Path(_read(config, "artifacts-dir", _file) or config.rootpath / ARTIFACTS_DIR),
+            gcov=Path(gcov) if (gcov := _read(config, "gcov", _file)) is not None else None,
             archive=_read(config, "archive", _archive),
             keyring=_read(config, "keyring", _file),
             allow_splat=_patterns(config),
