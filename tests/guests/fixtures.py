@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.images.builtin.tiny import tiny_image
-from tests.guests import cirros, debian, kernels
+from tests.guests import built_kernel, cirros, debian, kernels
 from tests.guests.keeping import kept
 from tests.guests.tools import MissingTool
 
@@ -44,3 +44,19 @@ def installed_kernel() -> Path:
         return kept("kernel", kernels.make_installed, [_HERE / "kernels.py"])
     except MissingTool as error:
         pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def built_kernel_tree() -> Path:
+    """A build tree of a kernel with KUnit and gcov; building it takes minutes."""
+    sources = [_HERE / "built_kernel.py", built_kernel.CONFIG, built_kernel.MODULES, _HERE / "tools.py"]
+    try:
+        return kept("built-kernel", built_kernel.make_tree, sources)
+    except MissingTool as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def built_selftests(built_kernel_tree: Path) -> Path:
+    """Selftests of that kernel, installed."""
+    return built_kernel_tree / built_kernel.INSTALLED

@@ -228,12 +228,36 @@ def test_a_kernel_without_it(vm: VM) -> None:
 
 
 @pytest.mark.slow
-def test_of_a_real_kernel(vm_factory: VMFactory, built_kernel: Path) -> None:
-    vm = vm_factory(kernel=built_kernel)
+def test_of_a_real_kernel(vm_factory: VMFactory, built_kernel_tree: Path) -> None:
+    vm = vm_factory(kernel=built_kernel_tree)
     first = vm.kunit("kunit-example-test", check=False)
     assert first.good, first.text
     assert first["example/example_skip_test"].outcome is Outcome.SKIPPED
     again = vm.kunit("kunit-example-test", check=False)
     assert [case.name for case in again.cases] == [case.name for case in first.cases]
+    assert vm.kunit("kunit-test", check=False).good  # several suites
     assert vm.kunit("list-test", check=False).good
     assert vm.kernel.taint == {"in-kernel test"}
+    vm.modprobe("kunit-example-test")
+    (case,) = [case for case in vm.kunit(check=False).cases if case.name == "example/example_simple_test"]
+    assert case.outcome is Outcome.PASSED
+
+
+@pytest.mark.slow
+def test_modules_of_ones_own(vm_factory: VMFactory, built_kernel_tree: Path) -> None:
+    vm = vm_factory(kernel=built_kernel_tree)
+    result = vm.kunit(str(built_kernel_tree.parent / "kunit" / "sample_kunit.ko"), check=False)
+    assert result.problems == []
+    assert [(case.name, case.outcome.value) for case in result.cases] == [
+        *(("first/adds", "passed"), ("first/fails", "failed"), ("first/skips", "skipped")),
+        *((f"first/is_even/number {number}", "passed") for number in (2, 4)),
+        *(("first/is_even/number 5", "failed"), ("second/crashes", "passed"), ("second/last", "passed")),
+    ]
+    assert "Expected 2 + 2 == 5, but\n        2 + 2 == 4" in result["first/fails"].log
+    assert result["first/skips"].reason == "no hardware"
+    with vm.expect_panic("sample crashes"):
+        result = vm.kunit(str(built_kernel_tree.parent / "kunit" / "sample_crash.ko"), check=False)
+    assert [(case.name, case.outcome.value) for case in result.cases[-2:]] == [
+        ("second/crashes", "crashed"),
+        ("second/2", "not run"),
+    ]

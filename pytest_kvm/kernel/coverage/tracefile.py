@@ -63,7 +63,7 @@ def add(coverage: Coverage, other: Coverage) -> None:
 
 def write(tests: Mapping[str, Coverage]) -> str:
     """Return the tracefile: a record for each test and file that it used; those that none has used are at the end."""
-    names = test_names(tests)
+    names = lcov_names(tests)
     used = {path for coverage in tests.values() for path, source in coverage.items() if source.used}
     unused: Coverage = {}
     lines: list[str] = []
@@ -78,7 +78,7 @@ def write(tests: Mapping[str, Coverage]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def test_names(tests: Iterable[str]) -> dict[str, str]:
+def lcov_names(tests: Iterable[str]) -> dict[str, str]:
     """Return the names that lcov has for tests, which are of letters, digits and underscores, each another one."""
     names: dict[str, str] = {}
     for test in sorted(tests):
