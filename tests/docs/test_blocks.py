@@ -10,9 +10,16 @@ from pytest_kvm.host.cache import cache_dir
 from tests.docs.pages import LANGUAGES, ROOT, blocks, pages
 from tests.docs.running import Reader
 from tests.guests.kernels import make_tree
+from tests.kernel.kselftests import install
 
 PAGES = pages()
 # They remove what others need, or depend on what others have.
+# What a reader has built of the kernel's selftests.
+SELFTESTS = {
+    "timers:nanosleep": "#!/bin/sh\necho TAP version 13; echo 1..1; echo ok 1 CLOCK_TAI\n",
+    "timers:raw_skew": "#!/bin/sh\necho the clock is off; exit 1\n",
+    "size:get_size": "#!/bin/sh\n",
+}
 OWN_CACHE = ("clones.md", "budget.md")
 
 
@@ -31,5 +38,6 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     if "cirros" in page.read_text(encoding="utf-8"):
         reader.provide(request.getfixturevalue("cirros_disk"))
     if "--kvm-kernel=linux" in page.read_text(encoding="utf-8"):
-        make_tree(request.getfixturevalue("installed_kernel"), reader.folder / "linux")
+        tree = make_tree(request.getfixturevalue("installed_kernel"), reader.folder / "linux")
+        install(tree / "tools" / "testing" / "selftests" / "kselftest_install", SELFTESTS)
     reader.follow(found)
