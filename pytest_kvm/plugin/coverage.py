@@ -67,10 +67,9 @@ class KernelCoverage:
         """Set a machine's counters to zero; return whether they can be fetched later."""
         from pytest_kvm.kernel.coverage.counters import reset
 
-        if _why_silent(vm):
-            return True  # it may be started later
         try:
-            reset(vm)
+            if not _why_silent(vm):  # it may be started later
+                reset(vm)
         except KVMError as error:
             self._lack(str(error))
             return False
@@ -83,8 +82,8 @@ class KernelCoverage:
 
         if vm.started is None:  # the test had no use for it
             return
-        why = _why_silent(vm)
         try:
+            why = _why_silent(vm)
             counters = fetch(vm) if not why else None
         except KVMError as error:
             why, counters = str(error), None

@@ -167,6 +167,16 @@ def test_a_limit_of_ones_own(guest: VM, installed: Path) -> None:
     assert guest.kselftest("mix:good", path=installed, timeout=None, check=False).good
 
 
+def test_the_guest_is_lost_as_expected(vm: VM, installed: Path) -> None:
+    with vm.expect_panic("sysrq"):
+        result = vm.kselftest("mix:good", "ends", "odd", path=installed, check=False)
+    assert [(case.name, case.outcome.value) for case in result.cases] == [
+        *(("mix:good", "passed"), ("ends:first", "passed"), ("ends:crash", "crashed"), ("ends:never", "not run")),
+    ]
+    assert result.problems == ["odd: not run"]
+    assert result.returncode is None
+
+
 def test_failing_cases_where_there_are_no_subtests(vm: VM, installed: Path) -> None:
     vm.observer = None
     with pytest.raises(CasesFailed, match=r"^VM 'vm': 1 passed, 1 failed .*\nmix:bad\.sh: failed \(exit=3\)"):

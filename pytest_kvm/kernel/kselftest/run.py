@@ -44,23 +44,24 @@ def run_kselftest(
     _check_tools(vm)
     folder = brought(vm, installation, selected) if installation.host is not None else installation.folder
     overrides = _prepare(vm, folder, own=installation.host is not None)
-    results = []
+    results: list[KTAPResult] = []
     told = 0
     for each in selected:
         settings = _settings(vm, folder, installation, each)
         limit = _limit(vm, settings, timeout)
-        words = [f"./{SCRIPT}", *each.options]
         if installation.host is not None:
             _set_limit(vm, folder, each, settings, limit)
-        elif overrides:
-            words[1:1] = ["-o", _said(limit)]
+        options = ["-o", _said(limit)] if overrides and installation.host is None else []
+        script = _script([f"./{SCRIPT}", *options, *each.options], folder)
         run = ktap.Run(vm, observed=check, named=partial(_named, each))
-        result = ktap.carry_out(run, _script(words, folder), _whole(vm, each, limit), check=check)
+        result = ktap.carry_out(run, script, _whole(vm, each, limit), check=check)
         results.append(replace(result, problems=[*_problems(each, result)]))
         told += run.told
-        if results[-1].returncode is None:
+        if result.returncode is None:
             break
     result = ktap.joined(results)
+    missed = [f"{each.collection}: not run" for each in selected[len(results) :]]
+    result = replace(result, problems=[*result.problems, *missed])
     if check:
         ktap.judge(vm, shlex.join(["kselftest", *names]), result, told=told)
     return result
@@ -95,13 +96,16 @@ def _prepare(vm: ktap.Guest, folder: str, *, own: bool) -> bool:
     """
     done = vm.run(
         "for link in fd: stdin:/0 stdout:/1 stderr:/2; do"
-        " test -e /dev/${link%:*} || ln -sf /proc/self/fd${link#*:} /dev/${link%:*}; done;"
+        " test -e /dev/${link%:*} || ln -sf /proc/self/fd${link#*:} /dev/${link%:*}; done 2>/dev/null;"
+        " test -e /dev/stdout || exit 4;"
         f" grep -q -e --collection {SCRIPT} || exit 3;"
         " test ! -x /usr/bin/timeout || /usr/bin/timeout --foreground 9 true 2>/dev/null || echo busybox;"
         f" grep -q -e --override-timeout {SCRIPT} && echo overrides; exit 0",
         check=False,
         cwd=folder,
     )
+    if done.returncode == 4:
+        raise MachineError(f"VM {vm.name!r}: {SCRIPT} needs /dev/stdout, which the guest does not have ({vm.via})")
     if done.returncode:
         raise MachineError(
             f"VM {vm.name!r}: {folder}/{SCRIPT} cannot run single collections, as those of Linux 5.10 and later can"
