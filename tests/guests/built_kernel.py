@@ -16,7 +16,6 @@ MODULES = HERE / "kunit"
 # What is counted: few files, which nothing runs but who wants to.
 COUNTED = "ipc"
 SELFTESTS = "size timers sync"
-INSTALLED = Path("tools/testing/selftests/kselftest_install")
 # Tools by the packages that have them.
 _TOOLS = {
     **{name: name for name in ("apt", "bc", "binutils", "bison", "dpkg", "flex", "gcc", "make", "rsync", "xz-utils")},

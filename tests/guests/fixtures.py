@@ -54,9 +54,3 @@ def built_kernel_tree() -> Path:
         return kept("built-kernel", built_kernel.make_tree, sources)
     except MissingTool as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def built_selftests(built_kernel_tree: Path) -> Path:
-    """Selftests of that kernel, installed."""
-    return built_kernel_tree / built_kernel.INSTALLED
