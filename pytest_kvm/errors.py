@@ -38,7 +38,7 @@ An error's data are attributes; its text reads: subject, what happened, against 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 
 from pytest_kvm.visible import visible
@@ -272,14 +272,27 @@ class DriveFailed(MachineError):
 class Verdict(MachineError):
     """The guest misbehaved: ``kind`` is in short how (``panic``, ``shutdown``, ``WARNING``), ``title`` what happened.
 
-    ``trace`` is what the guest printed about it, "" if nothing.
+    ``trace`` is what the guest printed about it, as it came, "" if nothing. The error's text has it, too, with the
+    lines of source where there is debug information of the kernel: the ``evidence``, made when somebody looks.
     """
 
-    def __init__(self, message: str, *, kind: str = "panic", title: str = "", trace: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "panic",
+        title: str = "",
+        trace: str = "",
+        evidence: Callable[[], str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.title = title
         self.trace = trace
+        self._evidence = evidence
+
+    def __str__(self) -> str:
+        return super().__str__() + (visible(self._evidence()) if self._evidence is not None else "")
 
 
 class GuestPanic(Verdict):

@@ -47,12 +47,14 @@ class Guest(Protocol):
 class GuestKernel:
     """The kernel of a machine; ``known`` is what is known about it on the host, None if nothing is.
 
-    What is asked of the guest is asked once.
+    ``files`` takes the files of the host that modules are loaded from, by the modules' names. What is asked of the
+    guest is asked once.
     """
 
-    def __init__(self, vm: Guest, known: Kernel | None) -> None:
+    def __init__(self, vm: Guest, known: Kernel | None, files: dict[str, Path]) -> None:
         self._vm = vm
         self._known = known
+        self._files = files
 
     @cached_property
     def release(self) -> str:
@@ -145,7 +147,9 @@ class GuestKernel:
         for needed in depends:
             if needed not in self._loaded():
                 self.load(needed, {})
-        self._insert(module_name(path.name), content, words, timeout)
+        name = module_name(path.name)
+        self._files[name] = path.absolute()  # also when its initialisation fails: it may have been said where
+        self._insert(name, content, words, timeout)
 
     def _insert(self, name: str, content: bytes, words: Sequence[str], timeout: float | None) -> None:
         file = f"{_FOLDER}/{name}.ko"

@@ -44,6 +44,8 @@ class ForKernels(Runner):
     # What is known on the host about its kernel.
     host_kernel: Callable[[], Kernel | None] = staticmethod(lambda: None)
     _kernel: GuestKernel | None = None
+    # The files of the host that modules were loaded from, by the modules' names.
+    module_files: dict[str, Path]
     # Who is told of the cases of run_ktap.
     observer: Observer | None = None
 
@@ -127,7 +129,7 @@ class ForKernels(Runner):
     def kernel(self) -> GuestKernel:
         """The guest's kernel: ``release``, ``version``, ``config``, ``taint``."""
         if self._kernel is None:
-            self._kernel = GuestKernel(self, self.host_kernel())
+            self._kernel = GuestKernel(self, self.host_kernel(), self.module_files)
         return self._kernel
 
     def modprobe(self, module: str, **parameters: object) -> None:

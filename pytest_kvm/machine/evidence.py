@@ -14,6 +14,7 @@ from pytest_kvm.errors import MachineError, QMPError, SpecError
 from pytest_kvm.journal import Journal, Record
 from pytest_kvm.machine.disks import format_of, write_protected
 from pytest_kvm.machine.starting import Started
+from pytest_kvm.machine.verdicts.finding import Finding
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive
 from pytest_kvm.qemu.qmp import QMP
@@ -38,7 +39,8 @@ class Evidence:
     ``command`` is the command line of its last start, of which ``plan`` is the input, ``started`` how it came up (None:
     it did not). ``files`` are those that it may have written, by the names that they shall have, each in parts one
     behind the other. ``console`` is the end of what the guest printed, as it came, which the log may not have;
-    ``commands`` the last that were run in it. ``troubles`` say what could not be recorded.
+    ``commands`` the last that were run in it, ``findings`` what went wrong in it. ``troubles`` say what could not be
+    recorded.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Evidence:
     console: str
     all_logged: bool
     commands: Sequence[Record]
+    findings: Sequence[Finding]
     troubles: Sequence[str]
 
     def tail(self, lines: int) -> list[str]:
@@ -88,6 +91,7 @@ def evidence_of(vm: VM) -> Evidence | None:
         console=serial.shown() if serial is not None else "",
         all_logged=serial is None or serial.all_logged,
         commands=vm.commands_journal.last(),
+        findings=vm.watcher.findings.all,
         troubles=[journal.trouble for journal in journals if journal.trouble],
     )
 

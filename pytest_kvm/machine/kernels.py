@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.images.builtin.built import is_built
 from pytest_kvm.images.catalogue import Catalogue
+from pytest_kvm.images.kernels.banner import last_banner
 from pytest_kvm.images.kernels.initrd import fitted
 from pytest_kvm.images.kernels.packaged import packaged_config, packaged_modules
 from pytest_kvm.images.kernels.source import Kernel, find_kernel
+from pytest_kvm.machine.evidence import CONSOLE
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
 
 
 class Kernels:
@@ -71,3 +78,15 @@ class Kernels:
         if not kernel.release or kernel.release == own.release:
             return image
         return replace(image, initrd=fitted(Path(image.initrd), kernel, cache_dir()))
+
+
+def running_kernel(vm: VM) -> Kernel | None:
+    """Return what is known about the kernel of a machine: on the host, else by what it said on the console."""
+    known = vm.host_kernel()
+    if known is not None:
+        return known
+    try:
+        banner = last_banner((vm._folder / CONSOLE).read_bytes())
+    except OSError:  # it has no console
+        return None
+    return Kernel(Path(os.devnull), banner.release, banner.version) if banner is not None else None

@@ -19,13 +19,14 @@ from pytest_kvm.host.rundir import make_run_dir
 from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.kernels.source import Kernel
 from pytest_kvm.images.progress import say_nothing
+from pytest_kvm.kernel.traces.decoding import Decoder
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
 from pytest_kvm.machine.disks import check_files, format_of
 from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
 from pytest_kvm.machine.identity import Unknowable, template_key
-from pytest_kvm.machine.kernels import Kernels
+from pytest_kvm.machine.kernels import Kernels, running_kernel
 from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
@@ -231,9 +232,7 @@ class Launcher:
         return None
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
-        kernel = None
-        if snapshot is None:
-            spec, kernel = self._kernels.resolve(spec)
+        spec, kernel = self._kernels.resolve(spec)
         check_files(spec if snapshot is None else spec.replace(user_data=None))  # it has been told already
         accel = self._accel(spec.accel).name
         image, seed = (self._image(spec), None) if snapshot is None else (snapshot.image, snapshot.seed)
@@ -249,8 +248,7 @@ class Launcher:
         plan = make_plan(spec, image, accel, seed=seed)
         if self._settings.monitor:
             plan = with_monitor(plan)
-        vm = self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image))
-        vm.host_kernel = partial(self._kernel_of, kernel, image)
+        vm = self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, kernel), kernel)
         vm.sharing = self._sharing
         return vm
 
@@ -260,7 +258,9 @@ class Launcher:
             return self._kernels.of_image(image)
         return kernel
 
-    def _machine(self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin) -> VM:
+    def _machine(
+        self, spec: VMSpec, plan: Plan, image: Image | None, origin: Origin, kernel: Kernel | None = None
+    ) -> VM:
         folder = make_run_dir()
         try:
             vm = VM(
@@ -278,13 +278,15 @@ class Launcher:
             folder.remove()
             raise
         vm.heir = self._heir
+        vm.host_kernel = partial(self._kernel_of, kernel, image)
+        vm.watcher.decode = Decoder(partial(running_kernel, vm), vm.module_files, given=self._settings.vmlinux)
         return self._leaving(vm)
 
     def _leaving(self, vm: VM) -> VM:
         vm.leave = partial(self._leave, vm) if self._leave is not None else None
         return vm
 
-    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None) -> Origin:
+    def _origin(self, spec: VMSpec, plan: Plan, image: Image | None, kernel: Kernel | None) -> Origin:
         """Decide how the machine comes up; raises SpecError when it shall be a clone and cannot."""
         drives = plan_drives(plan.spec)
         if spec.start == "boot":
@@ -304,7 +306,8 @@ class Launcher:
             return Boot(drives, reason)
 
         def build() -> VM:
-            return self._machine(spec.replace(shares=[]), without_shares(without_forwards(plan)), image, Boot(cold))
+            bare = spec.replace(shares=[])
+            return self._machine(bare, without_shares(without_forwards(plan)), image, Boot(cold), kernel)
 
         return FromTemplate(
             library=self.library(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytest_kvm.host.amounts import Limits, default_limits
 from pytest_kvm.spec.image import Image
@@ -22,6 +23,7 @@ class Settings:
     of one pytest run have in common ("": it has only one). ``monitor`` gives machines a second QMP monitor, for
     somebody beside us. ``vmcore`` lets kernels say where everything is, for whoever reads a dump of their memory.
     ``share`` is how folders of the host come into guests, where a share does not say it.
+    ``vmlinux`` are files with the debug information of kernels that do not have theirs beside them.
     """
 
     qemu: str | None = None
@@ -35,3 +37,4 @@ class Settings:
     monitor: bool = False
     vmcore: bool = False
     share: str = "auto"
+    vmlinux: Sequence[Path] = ()

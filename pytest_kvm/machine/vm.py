@@ -64,6 +64,7 @@ class VM(Machine, Expecting, ForKernels):
     ) -> None:
         super().__init__(spec, plan, binary=binary, image=image, folder=folder, io=io, timeout=timeout, pace=pace)
         self.journal = self.commands_journal
+        self.module_files = {}
         self.started: Started | None = None
         # What its first start begins with; None after that.
         self.origin: Origin | None = origin

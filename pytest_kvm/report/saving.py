@@ -12,11 +12,13 @@ from pathlib import Path
 from pytest_kvm.errors import KVMError
 from pytest_kvm.machine.evidence import CONSOLE, Evidence
 from pytest_kvm.report.command import command_text
+from pytest_kvm.report.reports import reports_text
 from pytest_kvm.report.spec import spec_json
 
 _TEXTS: dict[str, Callable[[Evidence], str]] = {
     "command.txt": command_text,
     "spec.json": lambda evidence: spec_json(evidence.spec),
+    "reports.txt": reports_text,
 }
 
 
@@ -32,7 +34,11 @@ def save(evidence: Evidence, folder: Path) -> list[str]:
         return troubles
     for name, text in _TEXTS.items():
         with _noting(troubles, folder / name):
-            (folder / name).write_bytes(text(evidence).encode(errors="surrogateescape"))
+            content = text(evidence)
+            if content:
+                (folder / name).write_bytes(content.encode(errors="surrogateescape"))
+            else:
+                (folder / name).unlink(missing_ok=True)
     for name, parts in evidence.files.items():
         with _noting(troubles, folder / name):
             _join(parts, folder / name)

@@ -34,6 +34,8 @@ def section(evidence: Evidence, *, lines: int, told: str, place: str) -> str:
     commands = [_command(record) for record in evidence.commands][-max(1, min(_COMMANDS, room // 3)) :]
     commands = [command for command in commands if command not in told]
     tail = evidence.tail(max(1, room - len(commands)))
+    # Where lines of source have been added, the lines themselves were told all the same.
+    told += "".join(f"\n{finding.text}" for finding in evidence.findings if finding.title and finding.title in told)
     fresh = tail[_known(tail, told) :]
     parts = []
     if any(fresh):

@@ -45,6 +45,7 @@ def make(tmp_path: Path) -> Maker:
             console="the end\n",
             all_logged=True,
             commands=[],
+            findings=[],
             troubles=[],
         )
         return replace(evidence, **changes)  # type: ignore[arg-type]  # a test's own words

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 
 _DT_NEEDED = 1
 
 
-def _sections(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _headers(data: bytes | mmap.mmap) -> Iterator[tuple[str, int, int]]:
+    """Yield each section's name, where its content is, and its size."""
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise ValueError("not a little-endian ELF64 file")
     # Offsets are those of Elf64_Ehdr and Elf64_Shdr in elf(5). Little-endian: all that x86 and arm64 kernels
     # use.
     (table,) = struct.unpack_from("<Q", data, 0x28)
@@ -18,18 +22,24 @@ def _sections(data: bytes) -> Iterator[tuple[str, bytes]]:
     names = data[names_offset : names_offset + names_size]
     for name, kind, _, _, offset, size in headers:
         title = names[name : names.index(b"\0", name)].decode("ascii", "replace")
-        yield title, b"" if kind == 8 else data[offset : offset + size]  # 8: SHT_NOBITS occupies no bytes
+        yield title, offset, 0 if kind == 8 else size  # 8: SHT_NOBITS occupies no bytes
 
 
-def section(data: bytes, name: str) -> bytes:
+def section(data: bytes | mmap.mmap, name: str) -> bytes:
     """Return the content of the named section of an ELF64 file, empty if there is none.
 
     Raises ValueError if ``data`` is not such a file.
     """
-    if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("not a little-endian ELF64 file")
     try:
-        return next((content for title, content in _sections(data) if title == name), b"")
+        return next((data[at : at + size] for title, at, size in _headers(data) if title == name), b"")
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError(f"damaged ELF file: {error}") from error
+
+
+def has_section(data: bytes | mmap.mmap, *names: str) -> bool:
+    """Return whether an ELF64 file has one of the sections; raises ValueError as ``section`` does."""
+    try:
+        return any(title in names for title, _, _ in _headers(data))
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"damaged ELF file: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from dataclasses import dataclass
@@ -32,9 +33,22 @@ def read_banner(path: Path) -> Banner | None:
             return _from_header(file.read(_LONGEST)) if at else None
         if start[:4] != b"\x7fELF":
             return None
-        file.seek(0)
-        match = _BANNER.search(file.read())
-    return Banner(match[1].decode(errors="replace"), match[2].decode(errors="replace").strip()) if match else None
+        # One with debug information has 600 MB, of which the banner is near the beginning.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            match = _BANNER.search(content)
+            return _said(match) if match else None
+
+
+def last_banner(text: bytes) -> Banner | None:
+    """Return what the kernel that booted last said of itself on a console, None if none did."""
+    match = None
+    for match in _BANNER.finditer(text.replace(b"\r", b"")):  # noqa: B007 - the last one is what counts
+        pass
+    return _said(match) if match else None
+
+
+def _said(match: re.Match[bytes]) -> Banner:
+    return Banner(match[1].decode(errors="replace"), match[2].decode(errors="replace").strip())
 
 
 def _from_header(data: bytes) -> Banner | None:

@@ -18,7 +18,19 @@ _RELEASE = Path("include/config/kernel.release")
 _IMAGES = ("arch/x86/boot/bzImage", "arch/x86_64/boot/bzImage", "vmlinux")
 # What is installed: "make install INSTALL_PATH=DIR", and packages.
 _INSTALLED = ("vmlinuz*", "bzImage*", "boot/vmlinuz*", "boot/bzImage*", "vmlinux")
-_LIBRARIES = ("lib/modules", "usr/lib/modules")
+LIBRARIES = ("lib/modules", "usr/lib/modules")
+# Where the kernel with its debug information can be: beside it, in packages of Debian, Fedora, openSUSE and others.
+_DEBUGGABLE = (
+    *(
+        "vmlinux",
+        "vmlinux-{}",
+        "boot/vmlinux-{}",
+        "usr/lib/debug/boot/vmlinux-{}",
+        "usr/lib/debug/boot/vmlinux-{}.debug",
+    ),
+    *(f"{place}/{{}}/vmlinux" for library in LIBRARIES for place in (f"usr/lib/debug/{library}", library)),
+    *(f"{library}/{{}}/build/vmlinux" for library in LIBRARIES),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class Kernel:
 
     ``release`` and ``version`` are those of uname(1), empty for a file that is no Linux. ``modules`` are None when
     there are none to be found. ``config`` reads its configuration, ``initrd`` is an initramfs that has its
-    modules, ``more`` fetches all of them where they are not at hand.
+    modules, ``more`` fetches all of them where they are not at hand. ``folders`` are those in which other things of it
+    can be, ``tree`` that in which it was built, if it is one of them.
     """
 
     file: Path
@@ -74,6 +87,8 @@ class Kernel:
     config: Callable[[], str] | None = field(default=None, compare=False)
     initrd: Path | None = None
     more: Callable[[], Modules | None] | None = field(default=None, compare=False)
+    folders: tuple[Path, ...] = field(default=(), compare=False)
+    tree: Path | None = None
 
     @property
     def label(self) -> str:
@@ -95,7 +110,7 @@ def find_kernel(given: Path) -> Kernel:
     if banner is None:
         return Kernel(file)
     folders = [given] if given.is_dir() else [*file.absolute().parents[:4]]
-    tree = next((folder for folder in folders if _release_of(folder) == banner.release), None)
+    tree = next((folder for folder in folders if release_of(folder) == banner.release), None)
     library = _library(folders, banner.release)
     modules = tree if library is None else library
     return Kernel(
@@ -104,11 +119,25 @@ def find_kernel(given: Path) -> Kernel:
         banner.version,
         Modules(modules) if modules is not None else None,
         _config(folders, tree, library, banner.release),
+        folders=tuple(folders),
+        tree=tree,
     )
 
 
+def debuggable(kernel: Kernel) -> Iterator[Path]:
+    """Yield the files that are there and may be the kernel with its debug information, or another one with its own."""
+    names = [*kernel.folders, Path("/")]
+    places = [kernel.file, *(folder / name.format(kernel.release) for folder in names for name in _DEBUGGABLE)]
+    seen = set()
+    for place in places:
+        file = place.resolve()
+        if file not in seen and file.is_file():
+            seen.add(file)
+            yield file
+
+
 def _in_folder(folder: Path) -> Path:
-    if _release_of(folder):
+    if release_of(folder):
         for name in _IMAGES:
             if (folder / name).is_file():
                 return folder / name
@@ -127,7 +156,8 @@ def _in_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _release_of(tree: Path) -> str:
+def release_of(tree: Path) -> str:
+    """Return the release of what was built in a tree, "" if it is no build tree."""
     try:
         return (tree / _RELEASE).read_text(encoding="utf-8").strip()
     except OSError:
@@ -137,7 +167,7 @@ def _release_of(tree: Path) -> str:
 def _library(folders: list[Path], release: str) -> Path | None:
     """Return where ``make modules_install`` or a package has put the modules of a release."""
     for folder in folders:
-        for name in _LIBRARIES:
+        for name in LIBRARIES:
             if (folder / name / release).is_dir():
                 return folder / name / release
     return None

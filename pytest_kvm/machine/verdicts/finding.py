@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pytest_kvm.errors import GuestPanic, KernelSplat, MachineError
+from pytest_kvm.kernel.traces.decoding import Decoded, raw
 
 # A report that is longer keeps its beginning, which says what happened, and its end.
 _SHOWN = (40, 15)
@@ -24,7 +26,8 @@ _HOW = {
 class Finding:
     """What ``kind`` of thing happened, its ``title``, and the ``text`` that the guest printed about it ("" if nothing).
 
-    ``fatal`` says that the machine cannot go on. ``make`` makes the error.
+    ``fatal`` says that the machine cannot go on. ``make`` makes the error, ``decode`` finds the lines of source in the
+    text: that can take a second or two, and is done when somebody looks.
     """
 
     kind: str
@@ -32,10 +35,16 @@ class Finding:
     text: str = ""
     fatal: bool = True
     make: Callable[[], MachineError] = field(repr=False)
+    decode: Callable[[str], Decoded] = field(default=raw, repr=False)
     # A test said that it would come; somebody was told, so that it need not be judged any more.
     expected: bool = field(default=False, repr=False)
     told: bool = field(default=False, repr=False)
     _made: list[BaseException] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def decoded(self) -> Decoded:
+        """The text with the lines of source that it speaks of, where there is debug information."""
+        return self.decode(self.text)
 
     def error(self) -> MachineError:
         """Return an error of it, a new one each time."""
@@ -60,37 +69,46 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def panic(name: str, kind: str, title: str, text: str, *, console: str = "") -> Finding:
+def panic(
+    name: str, kind: str, title: str, text: str, *, console: str = "", decode: Callable[[str], Decoded] = raw
+) -> Finding:
     """Return the finding of a guest that cannot go on; the ``console`` is shown where it printed no report."""
 
     def make() -> GuestPanic:
         how = _HOW.get(kind, f"the guest cannot go on ({kind})")
         detail = title.removeprefix(f"{kind}: ")
         message = f"VM {name!r}: {how}" + (f": {detail}" if detail and detail != kind else "")
-        shown, label = (text, "The guest printed") if text else (console, "Console is at")
-        return GuestPanic(message + _evidence(label, shown), kind=kind, title=title, trace=text)
 
-    return Finding(kind=kind, title=title, text=text, make=make)
+        def evidence() -> str:
+            return _evidence("The guest printed", found.decoded) or _evidence("Console is at", raw(console))
+
+        return GuestPanic(message, kind=kind, title=title, trace=text, evidence=evidence)
+
+    found = Finding(kind=kind, title=title, text=text, make=make, decode=decode)
+    return found
 
 
-def splat(name: str, kind: str, title: str, text: str) -> Finding:
+def splat(name: str, kind: str, title: str, text: str, *, decode: Callable[[str], Decoded] = raw) -> Finding:
     """Return the finding of a kernel that complained and went on."""
 
     def make() -> KernelSplat:
-        message = f"VM {name!r}: {title}{_evidence('The kernel printed', text)}"
-        return KernelSplat(message, kind=kind, title=title, trace=text)
+        def evidence() -> str:
+            return _evidence("The kernel printed", found.decoded)
 
-    return Finding(kind=kind, title=title, text=text, fatal=False, make=make)
+        return KernelSplat(f"VM {name!r}: {title}", kind=kind, title=title, trace=text, evidence=evidence)
+
+    found = Finding(kind=kind, title=title, text=text, fatal=False, make=make, decode=decode)
+    return found
 
 
-def _evidence(label: str, text: str) -> str:
-    return f"\n{label}:\n{abridged(text)}" if text.strip() else ""
+def _evidence(label: str, report: Decoded) -> str:
+    return f"\n{label}:\n{abridged(report)}" if report.text.strip() else ""
 
 
-def abridged(text: str) -> str:
-    """Return the text without what is in the middle of a long one."""
-    lines = text.strip("\n").splitlines()
+def abridged(report: Decoded) -> str:
+    """Return the report without what is in the middle of a long one; what was decoded does not make it longer."""
+    groups = report.lines
     first, last = _SHOWN
-    if len(lines) > first + last + 1:
-        lines = [*lines[:first], f"[{len(lines) - first - last} lines left out]", *lines[-last:]]
-    return "\n".join(lines)
+    if len(groups) > first + last + 1:
+        groups = [*groups[:first], [f"[{len(groups) - first - last} lines left out]"], *groups[-last:]]
+    return Decoded(groups, report.notes).text

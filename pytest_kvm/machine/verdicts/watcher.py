@@ -8,6 +8,7 @@ from typing import Any
 from pytest_kvm.errors import DriveFailed, MachineError
 from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.recognisers.splat import Splat
+from pytest_kvm.kernel.traces.decoding import Decoded, raw
 from pytest_kvm.machine.verdicts.finding import Finding, panic, splat
 from pytest_kvm.machine.verdicts.findings import Findings
 from pytest_kvm.machine.verdicts.listener import Listener
@@ -32,6 +33,8 @@ class Watcher:
         self.findings = Findings(watch)
         self.shutdown_asked = False
         self.reset_asked = False
+        # Finds the lines of source in what a kernel reports.
+        self.decode: Callable[[str], Decoded] = raw
         self._name = name
         self._io = io
         self._watch = watch
@@ -86,11 +89,11 @@ class Watcher:
 
     def _printed(self, report: Splat) -> None:
         if not report.fatal:
-            self.findings.add(splat(self._name, report.kind, report.title, report.text))
+            self.findings.add(splat(self._name, report.kind, report.title, report.text, decode=self.decode))
             return
         firmware = report.kind == "firmware"
         self.findings.add(
-            panic(self._name, report.kind, report.title, report.text, console=self._tail()),
+            panic(self._name, report.kind, report.title, report.text, console=self._tail(), decode=self.decode),
             optional=firmware and not self._boots,
         )
 

@@ -1,0 +1,1 @@
+"""Where in its sources is a kernel, when it says that it is at ``function+0x12/0x40``?"""
