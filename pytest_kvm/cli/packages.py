@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pytest_kvm.errors import HostError
 
 # What not every test needs: installed when it is named (--with).
-OPTIONAL = ("uefi", "ipxe", "bridge-helper", "passt", "virtiofsd", "swtpm", "tesseract", "gdb")
+OPTIONAL = ("uefi", "ipxe", "bridge-helper", "passt", "virtiofsd", "swtpm", "tesseract", "addr2line", "gdb")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _managers(machine: str) -> dict[str, Manager]:
     """Return the managers by their programs, for a machine of uname(2): that of the system before those put on top."""
     arm = machine == "aarch64"
     # Under the same name nearly everywhere.
-    common = {name: name for name in ("qemu-img", "passt", "virtiofsd", "swtpm", "gdb")}
+    common = {name: name for name in ("qemu-img", "passt", "virtiofsd", "swtpm", "gdb")} | {"addr2line": "binutils"}
     debian_qemu = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm", "riscv64": "qemu-system-riscv"}
     suse_qemu = {"x86_64": "qemu-x86", "aarch64": "qemu-arm"}
     return {

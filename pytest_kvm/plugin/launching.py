@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             monitor=staying is not None and staying.attachable,
             vmcore=options.vmcore,
             share=options.share,
+            vmlinux=[Path(file) for file in options.vmlinux],
         )
         report, leave = reporter(config), config.stash[ARTIFACTS].leave
         heir = staying.take_over if staying is not None else None

@@ -65,6 +65,10 @@ KERNEL = (
     "folder of an installation, a pattern of them, or tiny:SUITE for that built-in guest's; given repeatedly, every "
     "test with a machine runs with each"
 )
+VMLINUX = (
+    "vmlinux with the debug information of a kernel that does not have it beside it, for file and line in what that "
+    "kernel reports (may be given repeatedly: each is used for the kernel that it is)"
+)
 FLAGS = {
     "strict": "fail instead of skipping when this host cannot run a machine",
     "offline": "fetch nothing: use only what is in the cache",
@@ -84,6 +88,7 @@ class Options:
     image: str | os.PathLike[str] = "tiny"
     qemu: Sequence[str] = ()
     kernel: Sequence[str] = ()
+    vmlinux: Sequence[str] = ()
     repeat: int = 0
     timeout: float | None = None
     start: str = "auto"
@@ -124,6 +129,8 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("kvm_qemu", QEMU, type="linelist", default=[])
     group.addoption("--kvm-kernel", metavar="KERNEL", action="append", default=[], help=KERNEL)
     parser.addini("kvm_kernel", KERNEL, type="linelist", default=[])
+    group.addoption("--kvm-vmlinux", metavar="FILE", action="append", default=[], help=VMLINUX)
+    parser.addini("kvm_vmlinux", VMLINUX, type="linelist", default=[])
     group.addoption("--kvm-allow-splat", metavar="PATTERN", action="append", default=[], help=ALLOW_SPLAT)
     parser.addini("kvm_allow_splat", ALLOW_SPLAT, type="linelist", default=[])
     for name, text in FLAGS.items():
@@ -139,6 +146,7 @@ def read_options(config: pytest.Config) -> Options:
             image=_read(config, "image", _image) or "tiny",
             qemu=_several(config, "qemu", _qemu),
             kernel=_several(config, "kernel", _kernels),
+            vmlinux=_several(config, "vmlinux", _vmlinux),
             repeat=_read(config, "repeat", _times) or 0,
             timeout=_read(config, "timeout", _timeout),
             start=_read(config, "start", _start) or "auto",
@@ -260,6 +268,27 @@ def _kernels(text: str, folder: Path) -> list[str]:
     if not found:
         raise expected("a kernel, or a pattern of some; there is no such file", text)
     return found
+
+
+def _vmlinux(text: str, folder: Path) -> list[str]:
+    from pytest_kvm.files import why_unreadable
+    from pytest_kvm.images.kernels.banner import read_banner
+    from pytest_kvm.kernel.traces.sources import has_debug
+    from pytest_kvm.spec.values import path
+    from pytest_kvm.spec.wording import Rejected
+
+    path(text)
+    file = folder / text
+    why = why_unreadable(file)
+    if why is not None:
+        raise Rejected(why)
+    try:
+        good = has_debug(file) and read_banner(file) is not None
+    except ValueError:
+        good = False
+    if not good:
+        raise Rejected("this is no vmlinux with debug information (CONFIG_DEBUG_INFO)")
+    return [str(file)]
 
 
 def _timeout(text: str, _: Path) -> float:

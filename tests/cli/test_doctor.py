@@ -39,7 +39,7 @@ def test_all_is_here(host: Host) -> None:
         "                         fix: switch it on in the firmware's setup, where the CPU has it",
     ]
     assert [line for line in out if not line.startswith(" ")][-2:] == [
-        "Not every test needs uefi, ipxe, bridge-helper, passt, virtiofsd, swtpm, tesseract, gdb:"
+        "Not every test needs uefi, ipxe, bridge-helper, passt, virtiofsd, swtpm, tesseract, addr2line, gdb:"
         " pytest-kvm doctor --install --with NAME",
         "Machines can run here.",
     ]

@@ -74,16 +74,16 @@ def test_what_is_needed(name: str, commands: list[str], tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("name", "lacks", "packages"),
     [
-        ("apt-get", set(), "ovmf ipxe-qemu qemu-system-common passt virtiofsd swtpm tesseract-ocr gdb"),
-        ("dnf", set(), "edk2-ovmf ipxe-roms-qemu qemu-common passt virtiofsd swtpm swtpm-tools tesseract gdb"),
-        ("pacman", {"ipxe"}, "edk2-ovmf qemu-common passt virtiofsd swtpm tesseract tesseract-data-eng gdb"),
-        ("zypper", set(), "qemu-ovmf-x86_64 qemu-ipxe qemu-tools passt virtiofsd swtpm tesseract-ocr gdb"),
+        ("apt-get", set(), "ovmf ipxe-qemu qemu-system-common passt virtiofsd swtpm tesseract-ocr binutils gdb"),
+        ("dnf", set(), "edk2-ovmf ipxe-roms-qemu qemu-common passt virtiofsd swtpm swtpm-tools tesseract binutils gdb"),
+        ("pacman", {"ipxe"}, "edk2-ovmf qemu-common passt virtiofsd swtpm tesseract tesseract-data-eng binutils gdb"),
+        ("zypper", set(), "qemu-ovmf-x86_64 qemu-ipxe qemu-tools passt virtiofsd swtpm tesseract-ocr binutils gdb"),
         (
             "apk",
             {"ipxe"},
-            "ovmf qemu-bridge-helper passt virtiofsd swtpm tesseract-ocr tesseract-ocr-data-eng gdb",
+            "ovmf qemu-bridge-helper passt virtiofsd swtpm tesseract-ocr tesseract-ocr-data-eng binutils gdb",
         ),
-        ("brew", {"bridge-helper", "passt", "virtiofsd"}, "qemu swtpm tesseract gdb"),
+        ("brew", {"bridge-helper", "passt", "virtiofsd", "addr2line"}, "qemu swtpm tesseract gdb"),
     ],
 )
 def test_what_some_tests_need(name: str, lacks: set[str], packages: str, tmp_path: Path) -> None:

@@ -127,3 +127,19 @@ def test_without_debug_information(pytester: pytest.Pytester, installed_kernel: 
     assert re.search(r"RIP: 0010:null\S*\+0x\S+ \[faulty\]\n", said)
     assert "=>" not in said
     assert "not decoded" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no such file"),
+        (b"bzImage", "this is no vmlinux with debug information (CONFIG_DEBUG_INFO)"),
+        (b"\x7fELF\x02\x01" + bytes(100), "this is no vmlinux with debug information (CONFIG_DEBUG_INFO)"),
+    ],
+)
+def test_an_option_that_names_no_vmlinux(content: bytes | None, why: str, pytester: pytest.Pytester) -> None:
+    if content is not None:
+        (pytester.path / "vmlinux").write_bytes(content)
+    result = pytester.runpytest("--kvm-vmlinux=vmlinux")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(f"ERROR: --kvm-vmlinux=vmlinux: *{why}*")

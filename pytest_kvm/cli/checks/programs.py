@@ -17,6 +17,7 @@ _PURPOSES = {
     "virtiofsd": "folders of the host in the guest, through virtio-fs",
     "swtpm": "machines with a TPM",
     "tesseract": "reading text on a guest's screen",
+    "addr2line": "file and line in what a guest's kernel reports",
     "gdb": "debugging a guest's kernel through QEMU's gdbstub",
 }
 
