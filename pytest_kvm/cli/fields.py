@@ -202,5 +202,6 @@ FIELDS: Mapping[str, _Field] = {
     "ready": _Field("--ready", "WHEN", "when it is ready: shell, ssh, agent, login, none, or pattern:REGEX", _ready),
     "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),
     "start": _Field("--start", "HOW", f"how it begins: {', '.join(START)}"),
+    "gdb": _Field("--gdb", "", "let gdb attach to it, and say how", flag=True),
     "args": _Field("--arg", "ARG", "an argument for QEMU, added last: --arg=-rtc --arg=base=utc", many=True),
 }

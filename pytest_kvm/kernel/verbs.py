@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,8 @@ class ForKernels(Runner):
     _kernel: GuestKernel | None = None
     # The files of the host that modules were loaded from, by the modules' names.
     module_files: dict[str, Path]
+    # Files with debug information that the user names, for whatever kernel.
+    vmlinux_files: Sequence[Path] = ()
     # Who is told of the cases of run_ktap.
     observer: Observer | None = None
 

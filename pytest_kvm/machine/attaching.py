@@ -85,6 +85,8 @@ class Attachable:
                 yield from self._ssh()
         if vm._plan.monitor is not None:
             yield "QMP", program("qmp-shell", "qemu.qmp.qmp_shell", str(vm._folder / MONITOR))
+        if vm._plan.gdb is not None:
+            yield "gdb", str(vm.gdb)
         with contextlib.suppress(MachineError):
             yield from _vnc(vm)
         for nic in vm._plan.nics:

@@ -62,6 +62,7 @@ def template_key(
         append=_MEASURED.sub("", plan.append),
         ram=Ram() if plan.ram is not None else None,
         monitor=None,
+        gdb=None,
     )
     content = {
         "format": FORMAT,

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property, partial
 
 from pytest_kvm.errors import HostError, ImageUnavailable, MachineError, SpecError, TeardownError
@@ -207,7 +208,8 @@ class Launcher:
 
     def prepare(self, spec: VMSpec) -> None:
         """Make a machine in the background for a ``create`` to come, if it is the clone of a template that is there."""
-        if spec.shares:  # until then, the test may write there
+        # What is shared may be written until then; who waits for gdb is told when it starts.
+        if spec.shares or spec.gdb or self._settings.gdb_wait:
             return
         self._ahead.begin(spec, parse_memory(self._sized(spec, self._known).memory).size)
 
@@ -232,6 +234,9 @@ class Launcher:
         return None
 
     def _make(self, spec: VMSpec, snapshot: Snapshot | None) -> VM:
+        halted = self._settings.gdb_wait and snapshot is None
+        if halted:
+            spec = spec.replace(gdb=spec.machine != "none", start="boot")
         spec, kernel = self._kernels.resolve(spec)
         check_files(spec if snapshot is None else spec.replace(user_data=None))  # it has been told already
         accel = self._accel(spec.accel).name
@@ -248,8 +253,12 @@ class Launcher:
         plan = make_plan(spec, image, accel, seed=seed)
         if self._settings.monitor:
             plan = with_monitor(plan)
+        if halted and plan.gdb is not None:
+            plan = replace(plan, halted=True)
         vm = self._machine(spec, plan, image, snapshot or self._origin(spec, plan, image, kernel), kernel)
         vm.sharing = self._sharing
+        if plan.gdb is not None:
+            vm.announce = self._report
         return vm
 
     def _kernel_of(self, kernel: Kernel | None, image: Image | None) -> Kernel | None:
@@ -279,7 +288,8 @@ class Launcher:
             raise
         vm.heir = self._heir
         vm.host_kernel = partial(self._kernel_of, kernel, image)
-        vm.watcher.decode = Decoder(partial(running_kernel, vm), vm.module_files, given=self._settings.vmlinux)
+        vm.vmlinux_files = self._settings.vmlinux
+        vm.watcher.decode = Decoder(partial(running_kernel, vm), vm.module_files, given=vm.vmlinux_files)
         return self._leaving(vm)
 
     def _leaving(self, vm: VM) -> VM:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 BOOT_TIMEOUT = 60.0
 # Channels that do not belong to the guest's shell.
 _NO_SHELL = ("console", "firmware", "agent")
+# Times as long as usual may everything take in a machine that somebody debugs, who may stop it for a day.
+DEBUGGED = 1000.0
 
 
 class Machine:
@@ -68,7 +70,7 @@ class Machine:
         self.accel = plan.accel
         self.user = image.user if image is not None else ""
         self.watch = Watch()
-        self.watch.pace = pace
+        self.watch.pace = DEBUGGED if plan.halted else pace
         self._plan = plan
         self._binary = binary
         self._image = image
@@ -103,6 +105,8 @@ class Machine:
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
         # What serves its shares while it runs.
         self.daemons: list[Daemon] = []
+        # Told how gdb attaches to it, whenever QEMU has been started.
+        self.announce: Callable[[str], None] | None = None
         # Called when it has ended, before its directory is removed.
         self.leave: Callable[[], None] | None = None
         # Called before it is asked to switch off or to reboot.
@@ -195,6 +199,8 @@ class Machine:
 
     @property
     def _patience(self) -> float:
+        if self._plan.halted:
+            return BOOT_TIMEOUT * self.watch.pace
         if self.spec.timeout is not None:
             return self.spec.timeout
         return self._timeout if self._timeout is not None else BOOT_TIMEOUT * self.watch.pace

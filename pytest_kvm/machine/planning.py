@@ -13,6 +13,7 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
 from pytest_kvm.qemu.plan import (
+    GDB,
     IMAGE_DISK,
     MONITOR,
     SEED_DISK,
@@ -109,7 +110,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
     base = image.append if image is not None else ""
     if "console=" not in base:
         base = f"{KERNEL_APPEND} {base}"
-    parts = (base.strip(), _clock(kind, text, spec.append), _patience(text), spec.append)
+    parts = (base.strip(), _clock(kind, text, spec.append), _patience(text), _places(spec), spec.append)
     append = " ".join(part for part in parts if part and kernel)
     if spec.append and kernel is None:
         raise SpecError(
@@ -131,6 +132,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
         nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
+        gdb=Channel(GDB, _NOT_YET, connected=False) if spec.gdb else None,
         extras=tuple(spec.extras or ()),
         ram=Ram() if has_backend(spec) else None,
     )
@@ -172,6 +174,11 @@ def _patience(accel: str) -> str:
     """
     limits = "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 no_timer_check"
     return limits if accel.startswith("tcg") else ""
+
+
+def _places(spec: VMSpec) -> str:
+    """Return what keeps a kernel where it was linked to be, without which gdb does not find its way in it."""
+    return "nokaslr" if spec.gdb and "kaslr" not in spec.append else ""
 
 
 def _new_mac() -> str:

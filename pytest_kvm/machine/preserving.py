@@ -214,4 +214,6 @@ def _lasting(vm: VM, machine: str) -> Plan:
         incoming=False,
         inherited=(),
         monitor=None,
+        gdb=None,
+        halted=False,
     )

@@ -15,7 +15,7 @@ from pytest_kvm.journal import Journal
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import MONITOR, Channel, Plan, PlannedDrive
+from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, Plan, PlannedDrive
 from pytest_kvm.qemu.process import LOG, QEMUProcess, describe_end
 from pytest_kvm.qemu.qmp import QMP, Event
 from pytest_kvm.qemu.sockets import Listener
@@ -142,6 +142,7 @@ def _names(plan: Plan) -> list[str]:
     channels = [
         plan.qmp,
         plan.monitor,
+        plan.gdb,
         plan.console,
         plan.firmware,
         plan.agent,
@@ -152,7 +153,7 @@ def _names(plan: Plan) -> list[str]:
 
 def _ours(name: str) -> bool:
     """Return whether we connect before QEMU runs: not to a standard input, nor to what is for somebody else."""
-    return name != MONITOR and not name.endswith(".in")
+    return name not in (MONITOR, GDB) and not name.endswith(".in")
 
 
 def _inherited(plan: Plan) -> list[int]:
@@ -172,6 +173,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         ports=[(name, filled(channel)) for name, channel in plan.ports],
         agent=filled(plan.agent) if plan.agent else None,
         monitor=filled(plan.monitor) if plan.monitor else None,
+        gdb=filled(plan.gdb) if plan.gdb else None,
     )
 
 

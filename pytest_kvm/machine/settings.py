@@ -22,8 +22,9 @@ class Settings:
     together, in bytes. ``limits`` are what all machines of the user may take together; ``run`` is what the processes
     of one pytest run have in common ("": it has only one). ``monitor`` gives machines a second QMP monitor, for
     somebody beside us. ``vmcore`` lets kernels say where everything is, for whoever reads a dump of their memory.
-    ``share`` is how folders of the host come into guests, where a share does not say it.
-    ``vmlinux`` are files with the debug information of kernels that do not have theirs beside them.
+    ``share`` is how folders of the host come into guests, where a share does not say it. ``vmlinux`` are files with the
+    debug information of kernels that do not have theirs beside them. ``gdb_wait`` has all machines boot, and wait for
+    gdb before their first instruction.
     """
 
     qemu: str | None = None
@@ -38,3 +39,4 @@ class Settings:
     vmcore: bool = False
     share: str = "auto"
     vmlinux: Sequence[Path] = ()
+    gdb_wait: bool = False

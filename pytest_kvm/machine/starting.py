@@ -73,11 +73,23 @@ def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
     vm._revive()
     position = vm.serial.received if vm.serial is not None else 0
     vm._launch(began)
+    if vm._plan.halted:
+        began = _let_go(vm)
+    elif vm.announce is not None:
+        vm.announce(f"VM {vm.name!r}: {vm.gdb}")
     if wait:
         left = wait_ready(vm, vm._ready, began, since=position)
         wait_settled(vm, left)
         vm._mount_shares(left)
     return Started("boot", began.elapsed, reason)
+
+
+def _let_go(vm: VM) -> Deadline:
+    """Wait for gdb to let the machine go on, however long that takes; return a new deadline."""
+    with vm.qmp.expect_event("RESUME", timeout=None):
+        if vm.announce is not None:
+            vm.announce(f"VM {vm.name!r} waits for gdb, and for 'continue' in it: {vm.gdb}")
+    return Deadline(vm._patience)
 
 
 def clone(
@@ -97,6 +109,8 @@ def clone(
         drives = prepare(cold, vm._folder, vm._binary, saved=state.path)
         plan = _incoming(vm, state.guest, drives, ram, devices)
         vm._launch(began, plan)
+        if vm.announce is not None:
+            vm.announce(f"VM {vm.name!r}: {vm.gdb}")
         try:
             load(vm.qmp, f"fd:{devices}", began, without_ram=True)
         except (QMPError, QEMUExited, WaitTimeout) as error:

@@ -16,9 +16,12 @@ from pytest_kvm.guest.runner import Ended, Runner
 from pytest_kvm.guest.ssh.ssh import PORT as SSH_PORT
 from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.rundir import RunDir
+from pytest_kvm.kernel.gdb import GDB
+from pytest_kvm.kernel.traces.sources import vmlinux_of
 from pytest_kvm.kernel.verbs import ForKernels
 from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
+from pytest_kvm.machine.kernels import running_kernel
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.sharing.shares import Attached, MountedShare, Sharing
@@ -27,6 +30,7 @@ from pytest_kvm.machine.starting import Origin, Started, boot
 from pytest_kvm.machine.verdicts.expecting import Expecting
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
+from pytest_kvm.qemu.plan import GDB as SOCKET
 from pytest_kvm.qemu.plan import Plan
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
@@ -130,6 +134,15 @@ class VM(Machine, Expecting, ForKernels):
         """Let it have its shares, when it is ready; raises HostError, MachineError."""
         if self.sharing is not None and self.spec.shares:
             self._attached = self.sharing.attach(self, deadline)
+
+    @property
+    def gdb(self) -> GDB:
+        """How gdb attaches to the machine; raises SpecError when it was not declared with ``gdb=True``."""
+        if self._plan.gdb is None:
+            raise SpecError(f"VM {self.name!r} was not declared with gdb=True", keyword="gdb")
+        kernel = running_kernel(self)
+        vmlinux = vmlinux_of(kernel, self.vmlinux_files, []) if kernel is not None and kernel.release else None
+        return GDB(self._folder / SOCKET, vmlinux)
 
     # Commands
 

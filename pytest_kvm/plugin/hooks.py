@@ -13,6 +13,7 @@ from pytest_kvm.plugin.artifacts import add_artifacts
 from pytest_kvm.plugin.cases import CASES, Cases, join_xml, split_xml
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.coverage import add_coverage
+from pytest_kvm.plugin.debugging import check_debugging
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
@@ -34,7 +35,7 @@ __tracebackhide__ = True
 FIELDS = (
     "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
     "hostfwd=, internet=, user_data=, meta_data=, seed=, devices=, extras=, autostart=, ready=, timeout=, "
-    "start=, args="
+    "start=, gdb=, args="
 )
 # What tests end with besides exceptions; pytest's own end of a session is none of them.
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[SIGNALS], "kvm-signals")
     add_artifacts(config)
     add_coverage(config)
+    check_debugging(config)
     stay(config)
     stop_at_failure(config)
     config.stash[CASES] = Cases()

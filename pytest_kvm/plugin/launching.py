@@ -13,6 +13,7 @@ import pytest
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.plugin.artifacts import ARTIFACTS
+from pytest_kvm.plugin.debugging import waits_for_gdb
 from pytest_kvm.plugin.options import OPTIONS, Options
 from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.plugin.staying import STAYING
@@ -58,6 +59,7 @@ def _launcher_of(config: pytest.Config) -> Launcher:
             monitor=staying is not None and staying.attachable,
             vmcore=options.vmcore,
             share=options.share,
+            gdb_wait=waits_for_gdb(config),
             vmlinux=[Path(file) for file in options.vmlinux],
         )
         report, leave = reporter(config), config.stash[ARTIFACTS].leave

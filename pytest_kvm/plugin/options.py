@@ -76,6 +76,7 @@ FLAGS = {
     "until-failure": "repeat the tests with machines, all of them one after the other, until one fails, or as often as "
     "--kvm-repeat says",
     "vmcore": "when a guest has panicked and its test fails, dump its memory beside the artifacts, for crash and drgn",
+    "gdb-wait": "let every machine boot, and wait before its first instruction until gdb attaches and continues",
     "save-state": "save memory, devices and disks of a failed test's machines, for 'pytest-kvm reopen'",
 }
 
@@ -109,6 +110,7 @@ class Options:
     until_failure: bool = False
     save_state: bool = False
     vmcore: bool = False
+    gdb_wait: bool = False
 
 
 OPTIONS = pytest.StashKey[Options]()
@@ -167,6 +169,7 @@ def read_options(config: pytest.Config) -> Options:
             until_failure=_flag(config, "until-failure"),
             save_state=_flag(config, "save-state"),
             vmcore=_flag(config, "vmcore"),
+            gdb_wait=_flag(config, "gdb-wait"),
         )
     except SpecError as error:
         raise pytest.UsageError(str(error)) from None

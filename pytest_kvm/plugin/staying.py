@@ -13,6 +13,7 @@ import pytest
 
 from pytest_kvm.errors import KVMError, MachineError
 from pytest_kvm.plugin.artifacts import ARTIFACTS
+from pytest_kvm.plugin.debugging import in_several_processes
 from pytest_kvm.plugin.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def stay(config: pytest.Config) -> None:
 
 def _can_keep(config: pytest.Config) -> bool:
     """Return whether somebody can press Enter; from the command line, --kvm-keep insists on it."""
-    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+    if in_several_processes(config):
         reason = "the tests run in several processes; leave out -n"
     elif not _at_terminal(config):
         reason = "its standard input is no terminal"

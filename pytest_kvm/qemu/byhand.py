@@ -21,6 +21,8 @@ def by_hand(plan: Plan, originals: Mapping[str, DriveFile]) -> Plan:
         console=_alone(plan.console) if plan.console is not None else None,
         firmware=None,
         monitor=None,
+        gdb=None,
+        halted=False,
         ports=[(name, _alone(channel)) for name, channel in plan.ports],
         agent=_alone(plan.agent) if plan.agent is not None else None,
         drives=[
@@ -42,6 +44,8 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
         yield "QEMU's monitor is in the terminal; there is no QMP."
     if plan.incoming or (plan.ram is not None and plan.ram.descriptor is not None):
         yield "It boots, with memory of its own; the test's machine went on where another one had been saved."
+    if plan.gdb is not None:
+        yield "Nobody listens for gdb: with -s, QEMU does, on port 1234."
     if plan.ports or plan.agent is not None:
         yield "Nobody answers at the other end of the virtio-serial ports."
     if any(planned.id in originals for planned, _ in plan.drives):

@@ -51,9 +51,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _monitor(plan)
-    if plan.monitor is not None:
-        yield from _chardev(plan.monitor)
-        yield from ("-mon", f"chardev={plan.monitor.id},mode=control")
+    yield from _beside(plan)
     if plan.incoming:
         yield from ("-S", "-incoming", "defer")
     if kind == "none":
@@ -118,6 +116,18 @@ def _monitor(plan: Plan) -> Iterator[str]:
         yield from ("-mon", f"chardev={plan.qmp.id},mode=control")
     elif plan.console is None:
         yield from ("-monitor", "stdio")
+
+
+def _beside(plan: Plan) -> Iterator[str]:
+    """What is for somebody beside us, who may let the machine begin."""
+    if plan.monitor is not None:
+        yield from _chardev(plan.monitor)
+        yield from ("-mon", f"chardev={plan.monitor.id},mode=control")
+    if plan.gdb is not None:
+        yield from _chardev(plan.gdb)
+        yield from ("-gdb", f"chardev:{plan.gdb.id}")
+    if plan.halted:
+        yield "-S"
 
 
 def _console(channel: Channel) -> Iterator[str]:

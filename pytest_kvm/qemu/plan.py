@@ -20,6 +20,8 @@ SEED_DISK = "disk-seed"
 IMAGE_DISKS = (IMAGE_DISK, SEED_DISK)
 # The chardev, and the socket in the machine's folder, of the monitor that is for somebody beside us.
 MONITOR = "monitor"
+# The same of QEMU's gdbstub.
+GDB = "gdb"
 # QEMU's own: 6 AHCI ports on q35 (ICH9), two channels of two on pc (PIIX).
 IDE_UNITS = {"q35": 6, "pc": 4}
 
@@ -102,8 +104,9 @@ class Plan:
 
     ``firmware`` is where SeaBIOS tells what it does, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
     port's name and its chardev, those of our shell; ``agent`` is the guest agent's, ``monitor`` a second QMP monitor,
-    for somebody beside us. ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits,
-    paused, for the state of another one, which may come through a descriptor that is ``inherited``.
+    for somebody beside us, ``gdb`` where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An
+    ``incoming`` machine waits, paused, for the state of another one, which may come through a descriptor that is
+    ``inherited``; a ``halted`` one for gdb.
     """
 
     spec: VMSpec
@@ -119,9 +122,11 @@ class Plan:
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
     monitor: Channel | None = None
+    gdb: Channel | None = None
     extras: Sequence[str] = ()
     ram: Ram | None = None
     incoming: bool = False
+    halted: bool = False
     inherited: Sequence[int] = ()
 
 

@@ -62,6 +62,12 @@ def _seed_without_image(given: Mapping[str, object]) -> SpecError | None:
     return _wrong(given, ("image", given_one), "a seed is for a guest that looks for one; give an image")
 
 
+def _gdb(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or not given["gdb"]:
+        return None
+    return _wrong(given, ("machine", "gdb"), "a machine without a CPU has nothing that could be debugged")
+
+
 def _kernel(given: Mapping[str, object]) -> SpecError | None:
     if given["machine"] != "none" or given["kernel"] is None:
         return None
@@ -185,6 +191,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("seed",), _seed),
     (("image",), _seed_without_image),
     (("machine", "kernel"), _kernel),
+    (("machine", "gdb"), _gdb),
     (("nics", "hostfwd"), _network("hostfwd")),
     (("nics", "internet"), _network("internet")),
     (("image", "nics", "hostfwd"), _network_without_image("hostfwd")),

@@ -57,6 +57,7 @@ class VMFields(TypedDict, total=False):
     ready: str | re.Pattern[str] | None
     timeout: float | None
     start: str
+    gdb: bool
     args: Sequence[str]
 
 
@@ -202,5 +203,6 @@ CHECKS: Mapping[str, Check] = {
     "ready": optional(check_ready),
     "timeout": optional(seconds),
     "start": one_of(*START),
+    "gdb": boolean,
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
 }

@@ -36,7 +36,8 @@ class VMSpec:
     of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
     the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
-    machine is booted or begins as the clone of one that was. The table in the README has every field.
+    machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. The table in the README
+    has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -68,6 +69,7 @@ class VMSpec:
     ready: str | re.Pattern[str] | None = None
     timeout: float | None = None
     start: str = "auto"
+    gdb: bool = False
     args: Sequence[str] = ()
 
     def _check(self) -> None:

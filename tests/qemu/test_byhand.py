@@ -57,6 +57,13 @@ def test_a_machine_with_nothing_in_it() -> None:
     assert list(differences(planned, {})) == ["QEMU's monitor is in the terminal; there is no QMP."]
 
 
+def test_one_that_waits_for_gdb() -> None:
+    planned = plan(VMSpec(image=None, machine="none"), gdb=Channel("gdb", 14, connected=False), halted=True)
+    command = build(by_hand(planned, {}), binary())
+    assert command == words(HEAD, "-machine none -accel tcg -display none -monitor stdio")
+    assert "Nobody listens for gdb: with -s, QEMU does, on port 1234." in differences(planned, {})
+
+
 @pytest.mark.parametrize(
     ("drive", "original", "text"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.qemu.cmdline import build, is_built, port_settings
-from pytest_kvm.qemu.plan import MONITOR, Channel, DriveFile, plan_drives
+from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
@@ -135,6 +135,15 @@ def test_a_monitor_for_somebody_else_waits_for_nobody() -> None:
         "-chardev socket,id=monitor,fd=14,server=on,wait=off -mon chardev=monitor,mode=control",
         "-S -incoming defer",
     )
+
+
+def test_gdb_is_waited_for_by_nobody_but_a_halted_machine() -> None:
+    gdb = Channel(GDB, 14, connected=False)
+    spec = VMSpec(image=None, machine="none")
+    words_of_gdb = "-chardev socket,id=gdb,fd=14,server=on,wait=off -gdb chardev:gdb"
+    assert build(plan(spec, gdb=gdb), binary()) == words(HEAD, "-machine none -accel tcg", QMP, words_of_gdb)
+    command = build(plan(spec, gdb=gdb, halted=True), binary())
+    assert command == words(HEAD, "-machine none -accel tcg", QMP, words_of_gdb, "-S")
 
 
 # What the binary cannot

@@ -55,7 +55,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         "memory, kernel, initrd, "
         "append, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, "
         "devices, extras, autostart, ready, timeout, "
-        "start or args",
+        "start, gdb or args",
     ),
     (
         {"name": "a b"},
@@ -99,6 +99,11 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     ({"timeout": float("inf")}, "vm(timeout=inf): expected a number of seconds, more than 0, got inf"),
     ({"timeout": "1m"}, "vm(timeout='1m'): expected a number of seconds, more than 0, got '1m' (str)"),
     ({"args": ["-rtc", 1]}, "vm(args=['-rtc', 1]): expected one of QEMU's arguments, got 1 (int)"),
+    ({"gdb": "yes"}, "vm(gdb='yes'): expected True or False, got 'yes' (str)"),
+    (
+        {"machine": "none", "gdb": True},
+        "vm(machine='none', gdb=True): a machine without a CPU has nothing that could be debugged",
+    ),
     (
         {"image": None, "initrd": "a"},
         "vm(image=None, initrd='a'): an initrd needs a kernel; give kernel= or an image",
