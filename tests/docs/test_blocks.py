@@ -9,7 +9,7 @@ import pytest
 from pytest_kvm.host.cache import cache_dir
 from tests.docs.pages import LANGUAGES, ROOT, blocks, pages
 from tests.docs.running import Reader
-from tests.guests.kernels import make_tree
+from tests.guests.kernels import FAULTY, make_module, make_tree
 from tests.kernel.kselftests import install
 
 PAGES = pages()
@@ -40,4 +40,6 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     if "--kvm-kernel=linux" in page.read_text(encoding="utf-8"):
         tree = make_tree(request.getfixturevalue("installed_kernel"), reader.folder / "linux")
         install(tree / "tools" / "testing" / "selftests" / "kselftest_install", SELFTESTS)
+    if "driver/faulty.ko" in page.read_text(encoding="utf-8"):
+        make_module(request.getfixturevalue("installed_kernel"), reader.folder / "driver", FAULTY)
     reader.follow(found)

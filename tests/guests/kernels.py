@@ -11,6 +11,7 @@ from tests.guests.tools import MissingTool, run
 
 # Debian 12's, for clouds: small, with modules of its own.
 _META = "linux-image-cloud-amd64"
+FAULTY = Path(__file__).parent / "faulty.c"
 
 
 def make_installed(folder: Path) -> Path:
@@ -44,14 +45,14 @@ def make_installed(folder: Path) -> Path:
     return installed
 
 
-def make_module(installed: Path, folder: Path, name: str, source: str) -> Path:
+def make_module(installed: Path, folder: Path, source: Path) -> Path:
     """Build a module for an installed kernel in a folder, with debug information; return its file."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.c").write_text(source)
-    (folder / "Makefile").write_text(f"obj-m := {name}.o\n")
+    shutil.copy(source, folder)
+    (folder / "Makefile").write_text(f"obj-m := {source.stem}.o\n")
     (headers,) = (installed / "usr" / "src").glob("linux-headers-*-cloud-*")
     run("make", "make", "-C", headers, f"M={folder}", "CC=gcc", "modules")
-    return folder / f"{name}.ko"
+    return folder / f"{source.stem}.ko"
 
 
 def _newest() -> str:

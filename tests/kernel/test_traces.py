@@ -8,53 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guests.kernels import make_module
+from tests.guests.kernels import FAULTY, make_module
 from tests.outcomes import Outcomes, run_session
-
-SOURCE = """\
-#include <linux/module.h>
-#include <linux/panic.h>
-
-static int *nowhere;
-
-static __always_inline void poke(int value)
-{
-	*(volatile int *)nowhere = value; /* the store */
-}
-
-static noinline int null(int value)
-{
-	poke(value); /* the inlined call */
-	return 0;
-}
-
-static noinline __cold int warn(void)
-{
-	WARN_ON(1); /* the warning */
-	return 0;
-}
-
-static noinline void fail(void)
-{
-	panic("asked for"); /* does not return */
-}
-
-static int set(const char *value, const struct kernel_param *param)
-{
-	if (value[0] == 'n')
-		null(value[0]); /* the call */
-	if (value[0] == 'w')
-		warn();
-	if (value[0] == 'p')
-		fail(); /* the last call */
-	barrier();
-	return 0;
-}
-
-static const struct kernel_param_ops ops = { .set = set };
-module_param_cb(what, &ops, NULL, 0200);
-MODULE_LICENSE("GPL");
-"""
 
 TESTS = """
 import pytest
@@ -76,12 +31,12 @@ def test_panic(vm):
 
 def line_of(comment: str) -> int:
     """Return the number of the line with this comment."""
-    return 1 + next(number for number, line in enumerate(SOURCE.splitlines()) if f"/* {comment} */" in line)
+    return 1 + next(number for number, line in enumerate(FAULTY.read_text().splitlines()) if f"/* {comment} */" in line)
 
 
 @pytest.fixture(scope="module")
 def module(installed_kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_module(installed_kernel, tmp_path_factory.mktemp("module"), "faulty", SOURCE)
+    return make_module(installed_kernel, tmp_path_factory.mktemp("module"), FAULTY)
 
 
 @pytest.fixture
