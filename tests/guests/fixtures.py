@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.images.builtin.tiny import tiny_image
-from tests.guests import built_kernel, cirros, debian, kernels
+from tests.guests import built_kernel, cirros, debian, debug, kernels
 from tests.guests.keeping import kept
 from tests.guests.tools import MissingTool
 
@@ -52,5 +52,18 @@ def built_kernel_tree() -> Path:
     sources = [_HERE / "built_kernel.py", built_kernel.CONFIG, built_kernel.MODULES, _HERE / "tools.py"]
     try:
         return kept("built-kernel", built_kernel.make_tree, sources)
+    except MissingTool as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def debuggable_kernel(installed_kernel: Path) -> Path:
+    """The same kernel with its debug information, which takes 280 MB to fetch and 700 MB to keep."""
+
+    def make(folder: Path) -> Path:
+        return debug.make_debuggable(folder, installed_kernel)
+
+    try:
+        return kept("debuggable", make, [_HERE / "debug.py"], made_from=str(installed_kernel))
     except MissingTool as error:
         pytest.skip(str(error))
