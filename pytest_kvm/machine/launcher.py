@@ -21,6 +21,7 @@ from pytest_kvm.images.catalogue import Catalogue
 from pytest_kvm.images.kernels.source import Kernel
 from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.kernel.traces.decoding import Decoder
+from pytest_kvm.kernel.traces.memory import Memory
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
@@ -95,6 +96,7 @@ class Launcher:
             report=self._report,
         )
         self._kernels = Kernels(self._catalogue)
+        self._traces = Memory()
         self._accel = cache(self._choose)
 
     @cached_property
@@ -289,7 +291,9 @@ class Launcher:
         vm.heir = self._heir
         vm.host_kernel = partial(self._kernel_of, kernel, image)
         vm.vmlinux_files = self._settings.vmlinux
-        vm.watcher.decode = Decoder(partial(running_kernel, vm), vm.module_files, given=vm.vmlinux_files)
+        vm.watcher.decode = Decoder(
+            partial(running_kernel, vm), vm.module_files, given=vm.vmlinux_files, memory=self._traces
+        )
         return self._leaving(vm)
 
     def _leaving(self, vm: VM) -> VM:

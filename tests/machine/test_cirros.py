@@ -12,6 +12,7 @@ import pytest
 from pytest_kvm import VM, CommandError, Drive, Image, LoginFailed, SpecError, VMFactory
 from pytest_kvm.images.published import find_published
 from pytest_kvm.images.publishers import PUBLISHERS
+from pytest_kvm.machine.kernels import running_kernel
 
 BANNER = r"login as 'cirros' user\. default password: 'gocubsgo'\. use 'sudo' for root\.[\r\n]+{} login: "
 
@@ -28,6 +29,18 @@ def cirros(cirros_disk: Path) -> Image:
 def seeded(cirros: Image, vm_session_factory: VMFactory) -> VM:
     """One machine for all tests that leave it as it was."""
     return vm_session_factory("seeded", image=cirros, user_data="#!/bin/sh\necho user data as $(id -un)\n")
+
+
+@pytest.mark.parametrize("start", ["boot", "clone"])
+def test_the_kernel_is_known_by_what_it_says(start: str, cirros: Image, vm_factory: VMFactory) -> None:
+    """Nothing else is: it is on the image's disk."""
+    vm = vm_factory(image=cirros, start=start)
+    assert vm.started is not None
+    assert vm.started.kind == start
+    assert vm.host_kernel() is None
+    known = running_kernel(vm)
+    assert known is not None
+    assert (known.release, known.version) == (vm.kernel.release, vm.kernel.version)
 
 
 def test_it_is_ready_for_ssh_with_our_key(seeded: VM) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_kvm.images.kernels.source import Kernel
 from pytest_kvm.kernel.traces.code import disassembled
 from pytest_kvm.kernel.traces.lines import Line, read_lines
+from pytest_kvm.kernel.traces.memory import Memory
 from pytest_kvm.kernel.traces.places import Place, places_of
 from pytest_kvm.kernel.traces.sources import build_id, has_debug, modules_of, unpacked, vmlinux_of
 from pytest_kvm.kernel.traces.symbols import Address, read_symbols
@@ -52,18 +53,21 @@ def raw(text: str) -> Decoded:
 class Decoder:
     """Decodes what a machine's ``kernel`` reports; ``loaded`` are modules that came from files of the host, by name.
 
-    ``given`` are files with debug information that the user names, for whatever kernel it is.
+    ``given`` are files with debug information that the user names, for whatever kernel it is. ``memory`` is what all
+    decoders of a session share, ``limit`` in seconds.
     """
 
     kernel: Callable[[], Kernel | None]
     loaded: Mapping[str, Path]
     given: Sequence[Path] = ()
+    memory: Memory = field(default_factory=Memory)
     limit: float = _LIMIT
 
     def __call__(self, text: str) -> Decoded:
         """Return the report decoded; whatever goes wrong, at least as it is."""
         try:
-            return _Decoding(self).decode(text.strip("\n").splitlines())
+            with self.memory.lock:
+                return _Decoding(self).decode(text.strip("\n").splitlines())
         except Exception as error:  # noqa: BLE001 - the report itself is what matters
             return Decoded(raw(text).lines, [_note(f"{type(error).__name__}: {error}")])
 
@@ -82,13 +86,17 @@ class _Decoding:
         places = places_of(lines)
         code: Mapping[int, list[str]] = {}
         wanted = {place for place in places if place is not None}
-        if wanted:
+        memory = self.by.memory
+        if memory.given_up:
+            self.notes += [memory.given_up] if wanted else []
+        elif wanted:
             deadline = Deadline(self.by.limit)
             try:
                 if self._find(wanted, deadline):
                     code = disassembled(lines, deadline)
             except Undecodable as error:
                 self.notes.append(str(error))
+                memory.given_up = str(error) if deadline.expired else ""
         groups = [
             [*self._shown(line, place), *_beneath(line, "Code:", code.get(number, ()))]
             for number, (line, place) in enumerate(zip(lines, places, strict=True))
@@ -100,7 +108,8 @@ class _Decoding:
         kernel = self.by.kernel()
         vmlinux = None
         if kernel is not None and kernel.release:
-            vmlinux = vmlinux_of(kernel, self.by.given, self.notes)
+            subject = (kernel.release, kernel.version, kernel.file)
+            vmlinux = self.by.memory.chosen(subject, lambda: vmlinux_of(kernel, self.by.given, self.notes))
         if kernel is not None and kernel.tree is not None:
             self.prefixes.append(f"{kernel.tree.resolve()}/")
         if vmlinux is not None:
@@ -109,7 +118,7 @@ class _Decoding:
         any_module = False
         with tempfile.TemporaryDirectory(prefix="pytest-kvm-") as folder:
             misfits: dict[str, str] = {}
-            for name, path in modules_of(kernel, vmlinux, self.by.loaded, modules):
+            for name, path in self._files_of(modules, kernel, vmlinux):
                 places = [place for place in wanted if place.module == name and place not in self.found]
                 if places:
                     any_module |= self._locate_module(path, places, Path(folder), misfits, deadline)
@@ -127,28 +136,48 @@ class _Decoding:
             ids = {place.build_id for place in places} - {""}
             if not ids or ids == {build_id(plain)}:
                 self.prefixes.append(f"{path.parent.resolve()}/")
-                self._locate(plain, places, deadline)
+                self._locate(path, places, deadline, plain=plain)
             if not any(place in self.found for place in places):
                 misfits[places[0].module] = f"{path} is another build than the module in the guest"
             return True
         return False
 
+    def _files_of(
+        self, modules: Collection[str], kernel: Kernel | None, vmlinux: Path | None
+    ) -> Iterator[tuple[str, Path]]:
+        """Yield the files that may have the debug information of modules, the likeliest of each first."""
+        loaded = {name: self.by.loaded[name] for name in sorted(modules) if name in self.by.loaded}
+        yield from loaded.items()
+        others = sorted(set(modules) - loaded.keys())
+        if others and kernel is not None and kernel.release:
+            subject = (kernel.file, vmlinux, *others)
+            yield from self.by.memory.places(subject, lambda: modules_of(kernel, vmlinux, others))
+
     def _locate(
-        self, path: Path, places: Sequence[Place], deadline: Deadline, landmarks: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        places: Sequence[Place],
+        deadline: Deadline,
+        landmarks: Mapping[str, str] | None = None,
+        *,
+        plain: Path | None = None,
     ) -> None:
-        landmarks = landmarks or {}
-        marks = {Place(name, 0, 0, exact=True): file for name, file in landmarks.items()}
-        symbols = read_symbols(path, [*places, *marks], deadline)
-        addresses = {place: symbols.find(place) for place in [*places, *marks]}
-        lines = read_lines(path, _unique(addresses.values()), deadline)
-        for mark, file in marks.items():
-            for line in (line for address in addresses[mark] for line in lines[address]):
-                if line.file.endswith(f"/{file}"):
-                    self.prefixes.append(line.file.removesuffix(file))
-        for place in places:
-            candidates = [lines[address] for address in addresses[place] if lines[address]]
-            if 0 < len(candidates) <= _MOST:
-                self.found[place] = candidates
+        """Find the lines of places in a file, which is read where it is ``plain``."""
+        known = self.by.memory.about(path)
+        fresh = [place for place in places if place not in known.lines]
+        if fresh:
+            marks = {Place(name, 0, 0, exact=True): file for name, file in (landmarks or {}).items()}
+            symbols = read_symbols(plain or path, [*fresh, *marks], deadline)
+            addresses = {place: symbols.find(place) for place in [*fresh, *marks]}
+            lines = read_lines(plain or path, _unique(addresses.values()), deadline)
+            for place in fresh:
+                known.lines[place] = [lines[address] for address in addresses[place] if lines.get(address)]
+            for mark, file in marks.items():
+                for line in (line for address in addresses[mark] for line in lines.get(address, ())):
+                    if line.file.endswith(f"/{file}"):
+                        known.prefixes.append(line.file.removesuffix(file))
+        self.prefixes += known.prefixes
+        self.found |= {place: known.lines[place] for place in places if 0 < len(known.lines[place]) <= _MOST}
 
     def _shown(self, line: str, place: Place | None) -> Iterator[str]:
         candidates = self.found.get(place, []) if place is not None else []

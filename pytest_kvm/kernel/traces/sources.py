@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pytest_kvm.errors import ImageUnavailable
@@ -45,19 +45,8 @@ def has_debug(path: Path) -> bool:
         return elf.has_section(content, *_SECTIONS)
 
 
-def modules_of(
-    kernel: Kernel | None, vmlinux: Path | None, loaded: Mapping[str, Path], wanted: Iterable[str]
-) -> Iterator[tuple[str, Path]]:
-    """Yield the files that may have the debug information of modules, the likeliest of each first.
-
-    ``loaded`` are those that were loaded from files of the host.
-    """
-    names = set(wanted)
-    for name in sorted(names & loaded.keys()):
-        yield name, loaded[name]
-    names -= loaded.keys()
-    if not names or kernel is None or not kernel.release:
-        return
+def modules_of(kernel: Kernel, vmlinux: Path | None, names: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the files that may have the debug information of a kernel's modules, the likeliest of each first."""
     release = kernel.release
     roots = [folder / place / release for folder in (*kernel.folders, Path("/")) for place in _DEBUG]
     for folder in vmlinux.parents[:6] if vmlinux is not None else ():
@@ -76,7 +65,7 @@ def modules_of(
             yield from _below(place, names)
 
 
-def _below(root: Path, names: set[str]) -> Iterator[tuple[str, Path]]:
+def _below(root: Path, names: Collection[str]) -> Iterator[tuple[str, Path]]:
     for folder, folders, files in os.walk(root):
         folders[:] = [each for each in folders if each != ".git"]
         for file in files:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.errors import SpecError
-from pytest_kvm.images.kernels.banner import Banner, read_banner
+from pytest_kvm.images.kernels.banner import Banner, last_banner, read_banner
 from pytest_kvm.images.kernels.config import parse_config
 from pytest_kvm.images.kernels.source import find_kernel
 from tests.guests.kernels import make_tree
@@ -59,6 +59,12 @@ def test_what_a_bzimage_says(text: str, banner: Banner | None, label: str, tmp_p
     path = bzimage(tmp_path / "bzImage", text)
     assert read_banner(path) == banner
     assert find_kernel(path).label == label
+
+
+def test_what_a_console_says() -> None:
+    said = b"[    0.000000] Linux version 6.%d.0 (me@host) (gcc 12) #%d SMP Mon\r\n[    0.000000] Command line: a\r\n"
+    assert last_banner(said % (1, 3) + said % (6, 5)) == Banner("6.6.0", "#5 SMP Mon")  # it has rebooted
+    assert last_banner(b"Linux version\n") is None
 
 
 def test_an_installation(installed_kernel: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.kernel.traces.decoding import Decoder
+from pytest_kvm.kernel.traces.memory import Memory
 from tests.kernel.traces.objects import (
     CORE,
     MODULE,
@@ -236,6 +237,34 @@ def test_a_broken_tool(  # noqa: PLR0917 - fixtures
     began = time.monotonic()
     assert decoder(tree, limit=1)(report).text == f"{report}\n(not decoded: {why.format(tree / 'vmlinux')})"
     assert time.monotonic() - began < 20
+
+
+def test_a_tool_that_hangs_is_not_tried_again(
+    tree: Path, report: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "addr2line"
+    tool.write_text(f"#!/bin/sh\necho >>{tmp_path}/runs; exec sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    memory = Memory()
+    for _ in range(3):  # as of the machines of several tests
+        decode = Decoder(lambda: kernel(tree), {}, memory=memory, limit=1)
+        assert "addr2line" in decode(report).notes[0]
+    assert (tmp_path / "runs").read_text() == "\n"
+
+
+def test_the_same_report_again(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(tree / "vmlinux", tmp_path / "vmlinux")
+    decode = decoder(tmp_path)
+    text = f" {frame(tree / 'vmlinux', 'twice', 1)}"
+    first = decode(text).text
+    assert "(kernel/core.c:" in first
+    with monkeypatch.context() as patch:  # no tool is needed for it
+        patch.setenv("PATH", "")
+        assert decode(text).text == first
+    # But a kernel that was built anew is another one.
+    make_vmlinux(tmp_path, version="#8 SMP")
+    assert "is another build" in decode(text).text
 
 
 def test_a_tool_that_talks_nonsense(tree: Path, report: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
