@@ -73,7 +73,7 @@ def boot(vm: VM, *, wait: bool, reason: str = "") -> Started:
     vm._revive()
     position = vm.serial.received if vm.serial is not None else 0
     vm._launch(began)
-    if vm._plan.halted:
+    if vm._plan.halted and wait:
         began = _let_go(vm)
     elif vm.announce is not None:
         vm.announce(f"VM {vm.name!r}: {vm.gdb}")

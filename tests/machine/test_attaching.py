@@ -58,6 +58,11 @@ def test_a_monitor(vm_factory: VMFactory) -> None:
     ]
 
 
+@pytest.mark.vm(gdb=True)
+def test_gdb(vm: VM) -> None:
+    assert f"  gdb       gdb -ex 'target remote {vm._folder}/gdb'" in described(vm)
+
+
 def test_vnc(vm_factory: VMFactory, tmp_path: Path) -> None:
     vm = vm_factory(image=None, args=["-vnc", f"unix:{tmp_path / 'vnc'}"])
     assert described(vm)[-1] == f"  VNC       {tmp_path / 'vnc'}"

@@ -12,7 +12,8 @@ from pytest_kvm.kernel.traces.tools import Undecodable, run
 from pytest_kvm.waiting import Deadline
 
 # x86 prints bytes, arm64 words, each of which marks the one that was executed (as scripts/decodecode knows them).
-_CODE = re.compile(r"Code: ((?:[<(]?[0-9a-f]{2}(?:[0-9a-f]{6})?[>)]? ?)+)$")
+_CODE = re.compile(r"Code: ([0-9a-f<>() ]+)$")
+_WORD = re.compile(r"<[0-9a-f]+>|\([0-9a-f]+\)|[0-9a-f]+")
 # What is executed says which instructions they are; those of user space are not the kernel's business.
 _ARCHITECTURES = {
     re.compile(r"RIP: 0010:"): ("i386:x86-64", 1),
@@ -49,7 +50,8 @@ def disassembled(lines: list[str], deadline: Deadline) -> dict[int, list[str]]:
 def _instructions(words: list[str], machine: str, width: int, deadline: Deadline) -> list[str]:
     marked = next((number for number, word in enumerate(words) if word[0] in "<("), None)
     plain = [word.strip("<>()") for word in words]
-    if marked is None or any(len(word) != 2 * width for word in plain):
+    good = all(_WORD.fullmatch(word) for word in words) and {len(word) for word in plain} == {2 * width}
+    if marked is None or not good:
         return []
     data = b"".join(bytes.fromhex(word)[::-1] for word in plain)
     at = marked * width

@@ -17,6 +17,8 @@ _PLACE = re.compile(
 _EXACT = re.compile(r"(?:RIP: \w+:|EIP: |[Pp][Cc] : |PC is at |epc : |NIP \[\w+\] |IP: |Krnl PSW : [\w ]+\()[^+]*$")
 # "WARNING: CPU: 0 PID: 1 at kernel/fork.c:12 copy_process+0x12/0x40": it is said already.
 _SAID = re.compile(r"\bat \S+:\d+ $")
+# So much of a line in front of a place says what it is.
+_NEAR = 300
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def place_of(line: str) -> Place | None:
         pass
     if found is None:
         return None
-    before = line[: found.start()]
+    before = line[max(0, found.start() - _NEAR) : found.start()]
     if _SAID.search(before):
         return None
     return Place(

@@ -43,10 +43,19 @@ def test_32_bits() -> None:
         ("RIP: 0010:f+0x1/0x2", "Code: Bad RIP value."),
         ("RIP: 0010:f+0x1/0x2", "Code:"),
         ("RIP: 0010:f+0x1/0x2", "Code: 90 90"),
+        ("RIP: 0010:f+0x1/0x2", "Code: 9 <0f> 0b"),
+        ("RIP: 0010:f+0x1/0x2", "Code: 90 <0f 0b"),
+        ("RIP: 0010:f+0x1/0x2", "Code: 90 0<f> 0b"),
+        ("RIP: 0010:f+0x1/0x2", "Code: <>"),
+        ("RIP: 0010:f+0x1/0x2", f"Code: {'0' * 60000}"),
+        ("RIP: 0010:f+0x1/0x2", f"Code: {'00 ' * 20000}<"),
         ("pc : f+0x1/0x2", "Code: 90 <0f> 0b"),
         ("PC is at f+0x1/0x2", "Code: e24cb004 e52de004 (e5932e30)"),
     ],
-    ids=["user space", "of nobody", "not read", "bad", "empty", "no mark", "other words", "other architecture"],
+    ids=[
+        *("user space", "of nobody", "not read", "bad", "empty", "no mark", "half a byte", "half a mark"),
+        *("a mark within", "nothing", "one word", "many", "other words", "other architecture"),
+    ],
 )
 def test_what_is_left_alone(lines: tuple[str, ...]) -> None:
     assert not any(instructions(*lines).values())

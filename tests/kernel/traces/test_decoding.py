@@ -298,3 +298,34 @@ def test_whatever_goes_wrong(report: str) -> None:
         raise RuntimeError("no kernel")
 
     assert Decoder(broken, {})(report).text == f"{report}\n(not decoded: RuntimeError: no kernel)"
+
+
+def test_hostile_reports(tree: Path) -> None:
+    """A guest may print anything, and a report is judged at once."""
+    decode = decoder(tree)
+    for text in (
+        "a" * 60000,
+        "a." * 30000 + "+0x1/0x2",
+        "IP: " * 15000 + "+ f+0x1/0x2",
+        "at x:1 " * 8000 + "f+0x1/0x2",
+        "f+0x1/0x2 " * 6000,
+        "\n".join(f"f{number}+0x1/0x2 [m{number}]" for number in range(2000)),
+        "f+0x" + "f" * 60000 + "/0x2",
+        f"twice+0x{'f' * 40}/0x{'f' * 40}",
+        f"RIP: 0010:twice+0x1/0x2\nCode: {'90 ' * 20000}<0f> 0b",
+    ):
+        began = time.monotonic()
+        assert decode(text).notes == []
+        assert time.monotonic() - began < 5
+
+
+def test_reports_of_all_kinds(tree: Path) -> None:
+    """Of other kernels: nothing of them is known here, and nothing is in the way of reading them."""
+    samples = sorted((Path(__file__).parents[2] / "guest" / "recognisers" / "samples").glob("*.txt"))
+    assert len(samples) > 50
+    for sample in samples:
+        text = sample.read_text(encoding="utf-8").strip("\n")
+        found = decoder(tree)(text)
+        assert found.notes == []
+        # (kernel_init is a function of every kernel.)
+        assert [group[0].removesuffix(" (init/main.c:5)") for group in found.lines] == text.splitlines()
