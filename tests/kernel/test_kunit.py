@@ -90,7 +90,7 @@ class Speaking(GuestKernel):
     """A kernel that says something when a module is loaded; the machine, its log and its console are real."""
 
     def __init__(self, vm: VM, lines: list[str], then: str = "") -> None:
-        super().__init__(vm, None)
+        super().__init__(vm, None, {})
         self.vm = vm
         self.lines = lines
         self.then = then
