@@ -25,7 +25,7 @@ def test_defaults() -> None:
         ({"guest": "//"}, "Share(guest='//'): expected the absolute path of a folder in the guest, other than /"),
         (
             {"guest": Path("/mnt")},
-            "Share(guest='/mnt'): expected the absolute path of a folder in the guest, other than /",
+            "Share(guest=PosixPath('/mnt')): expected the absolute path of a folder in the guest",
         ),
         ({"guest": "/a\0b"}, "NUL"),
         ({"readonly": "no"}, "Share(readonly='no'): expected True or False"),
