@@ -9,17 +9,19 @@ import pytest
 from pytest_kvm.host.cache import cache_dir
 from tests.docs.pages import LANGUAGES, ROOT, blocks, pages
 from tests.docs.running import Reader
-from tests.guests.kernels import FAULTY, make_module, make_tree
+from tests.guests.kernels import FAULTY, LAMP, make_module, make_tree
 from tests.kernel.kselftests import install
+from tests.qemu.fakes import program
 
 PAGES = pages()
-# They remove what others need, or depend on what others have.
-# What a reader has built of the kernel's selftests.
+# What a reader has built: of the kernel's selftests, and modules.
 SELFTESTS = {
     "timers:nanosleep": "#!/bin/sh\necho TAP version 13; echo 1..1; echo ok 1 CLOCK_TAI\n",
     "timers:raw_skew": "#!/bin/sh\necho the clock is off; exit 1\n",
     "size:get_size": "#!/bin/sh\n",
 }
+MODULES = {"driver/faulty.ko": FAULTY, "driver/lamp.ko": LAMP}
+# They remove what others need, or depend on what others have.
 OWN_CACHE = ("clones.md", "budget.md")
 
 
@@ -39,7 +41,9 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
         reader.provide(request.getfixturevalue("cirros_disk"))
     if "--kvm-kernel=linux" in page.read_text(encoding="utf-8"):
         tree = make_tree(request.getfixturevalue("installed_kernel"), reader.folder / "linux")
+        program(tree / "scripts" / "config", "exit 0\n")
         install(tree / "tools" / "testing" / "selftests" / "kselftest_install", SELFTESTS)
-    if "driver/faulty.ko" in page.read_text(encoding="utf-8"):
-        make_module(request.getfixturevalue("installed_kernel"), reader.folder / "driver", FAULTY)
+    for name, source in MODULES.items():
+        if name in page.read_text(encoding="utf-8"):
+            make_module(request.getfixturevalue("installed_kernel"), reader.folder / "driver", source)
     reader.follow(found)

@@ -12,6 +12,7 @@ from tests.guests.tools import MissingTool, run
 # Debian 12's, for clouds: small, with modules of its own.
 _META = "linux-image-cloud-amd64"
 FAULTY = Path(__file__).parent / "faulty.c"
+LAMP = Path(__file__).parent / "lamp.c"
 
 
 def make_installed(folder: Path) -> Path:

@@ -13,11 +13,9 @@ from pytest_kvm.plugin.factories import VMFactory
 from tests.guests.kernels import make_tree
 from tests.outcomes import run_session
 
-THREE = """
+EXAMPLE = Path(__file__).parents[2] / "examples" / "test_kernel_build.py"
+FURTHER = """
 import pytest
-
-def test_release(vm):
-    assert vm.run("uname -r").stdout.strip() == vm.kernel.release
 
 @pytest.mark.vm(memory="320M")
 def test_disk(vm_factory):
@@ -43,12 +41,14 @@ def test_the_same_tests_on_two_kernels(pytester: pytest.Pytester, installed_kern
     broken = pytester.path / "vmlinuz-broken"
     broken.write_bytes(b"not a kernel")
     options = [f"--kvm-kernel={installed_kernel}", "--kvm-kernel=tiny:trixie", f"--kvm-kernel={broken}"]
-    session = run_session(pytester, THREE, *options, "--kvm-timeout=60", *workers)
-    names = ("test_release", "test_disk", "test_shared", "test_bare")
+    pytester.makepyfile(test_example=EXAMPLE.read_text())
+    session = run_session(pytester, FURTHER, *options, "--kvm-timeout=60", *workers)
+    of_example = ("test_it_boots", "test_a_module_comes_and_goes", "test_what_it_traces")
+    names = (*of_example, "test_disk", "test_shared", "test_bare")
     for name in names:
         assert session.outcome(f"{name}[{label}]") == "passed", session.result.stdout.str()
         assert session.outcome(f"{name}[tiny:trixie]") == "passed"
-    for name in names[:3]:  # it fails its own tests only
+    for name in names[:-1]:  # it fails its own tests only
         assert session.outcome(f"{name}[vmlinuz-broken]") in ("setup failed", "call failed")
     assert f"kvm: kernels {label}, tiny:trixie, vmlinuz-broken" in session.result.stdout.str()
 
