@@ -78,6 +78,26 @@ class RunDir:
                 os.close(lock)
 
 
+class LaterRunDir:
+    """A directory that is made when it is first used; not from two threads at once."""
+
+    def __init__(self) -> None:
+        self._made: RunDir | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is; raises HostError when it cannot be made."""
+        if self._made is None:
+            self._made = make_run_dir()
+        return self._made.path
+
+    def remove(self) -> None:
+        """Remove it, if it was made; raises OSError when something stays."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.remove()
+
+
 def run_base() -> str:
     """Return the directory in which run directories are made; raises HostError when there is none.
 

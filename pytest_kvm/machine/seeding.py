@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.host.cache import cache_dir
-from pytest_kvm.host.rundir import RunDir, make_run_dir
+from pytest_kvm.host.rundir import LaterRunDir
 from pytest_kvm.images.keys import obtain_keys, openssh_host_key
 from pytest_kvm.images.seed import Account, Seed, make_seed
 from pytest_kvm.spec.image import Image
@@ -19,7 +19,7 @@ class Seeds:
     """The session's seeds, each written once; usable from any thread."""
 
     def __init__(self) -> None:
-        self._directory: RunDir | None = None
+        self._directory = LaterRunDir()
         self._lock = threading.Lock()
 
     def provide(self, spec: VMSpec, image: Image) -> tuple[Image, Path | None]:
@@ -50,8 +50,6 @@ class Seeds:
 
     def _written(self, seed: Seed) -> Path:
         with self._lock:
-            if self._directory is None:
-                self._directory = make_run_dir()
             path = self._directory.path / f"{seed.digest}.iso"
             if not path.exists():
                 try:
@@ -66,9 +64,7 @@ class Seeds:
     def close(self) -> None:
         """Remove the seeds; raises OSError when something stays."""
         with self._lock:
-            if self._directory is not None:
-                directory, self._directory = self._directory, None
-                directory.remove()
+            self._directory.remove()
 
 
 def seed_kind(spec: VMSpec, image: Image) -> str | None:

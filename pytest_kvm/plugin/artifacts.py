@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kvm.plugin.collection import MARKER
-from pytest_kvm.plugin.options import ARTIFACTS as MODES
 from pytest_kvm.plugin.options import OPTIONS
 from pytest_kvm.plugin.sessions import SESSION_MACHINES
+from pytest_kvm.plugin.values import ARTIFACTS as MODES
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.plugin import values
+from pytest_kvm.plugin.values import ARTIFACTS, BOTH
 
 if TYPE_CHECKING:
     from pytest_kvm.spec.vm import VMSpec
@@ -51,9 +53,6 @@ METAVARS = {
     "artifacts": "WHEN",
     "artifacts-dir": "DIR",
 }
-OFF = "off"
-BOTH = "both"
-ARTIFACTS = ("on-failure", "always", "never")
 ARTIFACTS_DIR = "test-results"
 ALLOW_SPLAT = "kernel splats with this regular expression in report or title are no failure (may be given repeatedly)"
 QEMU = (
@@ -144,24 +143,24 @@ def read_options(config: pytest.Config) -> Options:
     """Return the options; raises pytest.UsageError for a value that cannot be."""
     try:
         return Options(
-            accel=_read(config, "accel", _accel) or "auto",
-            image=_read(config, "image", _image) or "tiny",
-            qemu=_several(config, "qemu", _qemu),
-            kernel=_several(config, "kernel", _kernels),
-            vmlinux=_several(config, "vmlinux", _vmlinux),
-            repeat=_read(config, "repeat", _times) or 0,
-            timeout=_read(config, "timeout", _timeout),
-            start=_read(config, "start", _start) or "auto",
-            share=_read(config, "share", _share) or "auto",
-            template_limit=_read(config, "template-limit", _size),
-            memory_budget=_read(config, "memory-budget", _budget),
-            max_vcpus=_read(config, "max-vcpus", _count),
-            max_machines=_read(config, "max-machines", _count),
-            artifacts=_read(config, "artifacts", _artifacts) or ARTIFACTS[0],
-            artifacts_dir=Path(_read(config, "artifacts-dir", _file) or config.rootpath / ARTIFACTS_DIR),
-            gcov=Path(gcov) if (gcov := _read(config, "gcov", _file)) is not None else None,
-            archive=_read(config, "archive", _archive),
-            keyring=_read(config, "keyring", _file),
+            accel=_read(config, "accel", values.accel) or "auto",
+            image=_read(config, "image", values.image) or "tiny",
+            qemu=_several(config, "qemu", values.qemu),
+            kernel=_several(config, "kernel", values.kernels),
+            vmlinux=_several(config, "vmlinux", values.vmlinux),
+            repeat=_read(config, "repeat", values.times) or 0,
+            timeout=_read(config, "timeout", values.timeout),
+            start=_read(config, "start", values.start) or "auto",
+            share=_read(config, "share", values.share) or "auto",
+            template_limit=_read(config, "template-limit", values.size),
+            memory_budget=_read(config, "memory-budget", values.budget),
+            max_vcpus=_read(config, "max-vcpus", values.count),
+            max_machines=_read(config, "max-machines", values.count),
+            artifacts=_read(config, "artifacts", values.artifacts) or ARTIFACTS[0],
+            artifacts_dir=Path(_read(config, "artifacts-dir", values.file) or config.rootpath / ARTIFACTS_DIR),
+            gcov=Path(gcov) if (gcov := _read(config, "gcov", values.file)) is not None else None,
+            archive=_read(config, "archive", values.archive),
+            keyring=_read(config, "keyring", values.file),
             allow_splat=_patterns(config),
             strict=_flag(config, "strict"),
             offline=_flag(config, "offline"),
@@ -234,146 +233,3 @@ def _flag(config: pytest.Config, name: str) -> bool:
         return bool(config.getini(ini_name(name)) if given is None else given)
     except (ValueError, pytest.UsageError) as error:
         raise SpecError(f"ini option {ini_name(name)}: expected true or false; {error}", keyword=name) from None
-
-
-def _accel(text: str, _: Path) -> str:
-    from pytest_kvm.spec.fields import CHECKS
-
-    CHECKS["accel"](text)
-    return text
-
-
-def _image(text: str, folder: Path) -> str | Path:
-    from pytest_kvm.spec.fields import CHECKS, is_path
-
-    CHECKS["image"](text)
-    return folder / text if is_path(text) else text
-
-
-def _qemu(text: str, folder: Path) -> list[str]:
-    from pytest_kvm.spec.values import path
-
-    path(text)
-    return [str(folder / text) if os.sep in text else text]
-
-
-def _kernels(text: str, folder: Path) -> list[str]:
-    from glob import glob
-
-    from pytest_kvm.spec.values import path
-    from pytest_kvm.spec.vm import BUILT_IN
-    from pytest_kvm.spec.wording import expected
-
-    path(text)
-    if text.startswith(BUILT_IN):
-        return [text]
-    found = sorted(glob(str(folder / text)))
-    if not found:
-        raise expected("a kernel, or a pattern of some; there is no such file", text)
-    return found
-
-
-def _vmlinux(text: str, folder: Path) -> list[str]:
-    from pytest_kvm.files import why_unreadable
-    from pytest_kvm.images.kernels.banner import read_banner
-    from pytest_kvm.kernel.traces.sources import has_debug
-    from pytest_kvm.spec.values import path
-    from pytest_kvm.spec.wording import Rejected
-
-    path(text)
-    file = folder / text
-    why = why_unreadable(file)
-    if why is not None:
-        raise Rejected(why)
-    try:
-        good = has_debug(file) and read_banner(file) is not None
-    except ValueError:
-        good = False
-    if not good:
-        raise Rejected("this is no vmlinux with debug information (CONFIG_DEBUG_INFO)")
-    return [str(file)]
-
-
-def _timeout(text: str, _: Path) -> float:
-    from pytest_kvm.spec.values import seconds
-    from pytest_kvm.spec.wording import expected
-
-    try:
-        value = float(text)
-    except ValueError:
-        raise expected("a number of seconds, more than 0", text) from None
-    seconds(value)
-    return value
-
-
-def _start(text: str, _: Path) -> str:
-    from pytest_kvm.spec.fields import START
-    from pytest_kvm.spec.values import one_of
-
-    one_of(*START, BOTH)(text)
-    return text
-
-
-def _share(text: str, _: Path) -> str:
-    from pytest_kvm.spec.share import METHODS
-    from pytest_kvm.spec.values import one_of
-
-    one_of(*METHODS)(text)
-    return text
-
-
-def _size(text: str, _: Path) -> int:
-    from pytest_kvm.spec.size import read_size
-
-    return 0 if text == "0" else read_size(text)
-
-
-def _budget(text: str, _: Path) -> int:
-    from pytest_kvm.host.amounts import UNLIMITED
-    from pytest_kvm.spec.size import SIZE_TEXT, read_size
-    from pytest_kvm.spec.wording import expected
-
-    if text != OFF and SIZE_TEXT.fullmatch(text) is None:
-        raise expected("a size such as '6G', or 'off'", text)
-    return UNLIMITED if text == OFF else read_size(text)
-
-
-def _count(text: str, _: Path) -> int:
-    from pytest_kvm.host.amounts import UNLIMITED
-    from pytest_kvm.spec.wording import expected
-
-    if text == OFF:
-        return UNLIMITED
-    if not text.isdecimal() or int(text) == 0:
-        raise expected("a number, at least 1, or 'off'", text)
-    return int(text)
-
-
-def _times(text: str, _: Path) -> int:
-    from pytest_kvm.spec.wording import expected
-
-    if not text.isdecimal() or int(text) == 0:
-        raise expected("a number, at least 1", text)
-    return int(text)
-
-
-def _artifacts(text: str, _: Path) -> str:
-    from pytest_kvm.spec.values import one_of
-
-    one_of(*ARTIFACTS)(text)
-    return text
-
-
-def _archive(text: str, _: Path) -> str:
-    from pytest_kvm.spec.wording import Rejected
-
-    if not text.isprintable() or " " in text:
-        raise Rejected("an archive's address has no blanks")
-    return text
-
-
-def _file(text: str, folder: Path) -> str:
-    from pytest_kvm.spec.values import path
-
-    path(text)
-    return str(folder / text)

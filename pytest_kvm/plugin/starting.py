@@ -6,7 +6,8 @@ import pytest
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.plugin.collection import MARKER
-from pytest_kvm.plugin.options import BOTH, OPTIONS
+from pytest_kvm.plugin.options import OPTIONS
+from pytest_kvm.plugin.values import BOTH
 
 # The private fixture behind every fixture that makes machines.
 FIXTURE = "_vm_start"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import HostError
-from pytest_kvm.host.rundir import RunDir, make_run_dir
+from pytest_kvm.host.rundir import LaterRunDir
 from pytest_kvm.images.folder import identity, make_image
 from pytest_kvm.machine.sharing.method import CannotShare, Mount
 from pytest_kvm.qemu.blocks import sayable
@@ -27,14 +27,12 @@ class FolderImages:
     """The session's images of folders, each made once as long as its folder stays the same; usable from any thread."""
 
     def __init__(self) -> None:
-        self._directory: RunDir | None = None
+        self._directory = LaterRunDir()
         self._lock = threading.Lock()
 
     def of(self, folder: Path) -> Path:
         """Return the image of a folder as it is now; raises HostError."""
         with self._lock:
-            if self._directory is None:
-                self._directory = make_run_dir()
             try:
                 name = hashlib.sha256(identity(folder).encode(errors="surrogateescape")).hexdigest()[:16]
             except OSError as error:
@@ -47,9 +45,7 @@ class FolderImages:
     def close(self) -> None:
         """Remove them; raises OSError when something stays."""
         with self._lock:
-            if self._directory is not None:
-                directory, self._directory = self._directory, None
-                directory.remove()
+            self._directory.remove()
 
 
 class FolderImage:
