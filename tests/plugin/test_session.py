@@ -116,7 +116,7 @@ def test_marker(vm):
     settings = f"Settings(qemu=None, offline=True, archive='local', keyring='{keyring}', images={{}}, "
     settings += f"template_limit={3 << 20}, "
     settings += f"limits=Limits(memory={2 << 30}, vcpus={UNLIMITED}, machines=3), run='', monitor=False, vmcore=False, "
-    settings += "vmlinux=[], gdb_wait=False)"
+    settings += "share='auto', vmlinux=[], gdb_wait=False)"
     assert events(pytester)[0] == f"launcher {settings} 7.0"
 
 
