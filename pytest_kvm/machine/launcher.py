@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 
-from pytest_kvm.errors import HostError, ImageUnavailable, MachineError, SpecError, TeardownError
+from pytest_kvm.errors import HostError, ImageUnavailable, MachineError, TeardownError
 from pytest_kvm.host.accel import Choice, choose, pace, remembered
 from pytest_kvm.host.budget import Budget, Share
 from pytest_kvm.host.cache import cache_dir
@@ -23,13 +23,11 @@ from pytest_kvm.images.progress import say_nothing
 from pytest_kvm.kernel.traces.decoding import Decoder
 from pytest_kvm.kernel.traces.memory import Memory
 from pytest_kvm.machine.ahead import Ahead
+from pytest_kvm.machine.beginning import choose_origin
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
-from pytest_kvm.machine.disks import check_files, format_of
-from pytest_kvm.machine.eligibility import why_not, why_rare, why_rather_not
-from pytest_kvm.machine.identity import Unknowable, template_key
+from pytest_kvm.machine.disks import check_files
 from pytest_kvm.machine.kernels import Kernels, running_kernel
-from pytest_kvm.machine.late import split
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
 from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor, with_vmcoreinfo
@@ -44,11 +42,10 @@ from pytest_kvm.machine.templates import Templates
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
-from pytest_kvm.qemu.plan import Plan, PlannedDrive, plan_drives, without_forwards, without_shares
+from pytest_kvm.qemu.plan import Plan, PlannedDrive, without_forwards, without_shares
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
-from pytest_kvm.visible import visible
 
 _log = logging.getLogger("pytest_kvm")
 
@@ -301,42 +298,11 @@ class Launcher:
         return vm
 
     def _origin(self, spec: VMSpec, plan: Plan, image: Image | None, kernel: Kernel | None) -> Origin:
-        """Decide how the machine comes up; raises SpecError when it shall be a clone and cannot."""
-        drives = plan_drives(plan.spec)
-        if spec.start == "boot":
-            return Boot(drives)
-        cold, later = split(drives, spec, image)
-        reason = why_not(spec, plan, cold, binary=self.binary)
-        if spec.start == "auto":
-            reason = reason or why_rather_not(spec, image)
-        try:
-            key = "" if reason else self._key(spec, plan, cold, image)
-        except Unknowable as error:
-            reason = str(error)
-        if reason is not None:
-            if spec.start == "clone":
-                raise SpecError(f"vm(start='clone'): the machine cannot be cloned: {reason}", keyword="start")
-            _log.info("VM %r is booted: %s", spec.name, visible(reason))
-            return Boot(drives, reason)
-
-        def build() -> VM:
+        def build(cold: Sequence[PlannedDrive]) -> VM:
             bare = spec.replace(shares=[])
             return self._machine(bare, without_shares(without_forwards(plan)), image, Boot(cold), kernel)
 
-        return FromTemplate(
-            library=self.library(),
-            key=key,
-            cold=cold,
-            later=later,
-            builder=build,
-            key_now=lambda: self._key(spec, plan, cold, image),
-            demanded=spec.start == "clone",
-            rare=why_rare(cold),
-        )
-
-    def _key(self, spec: VMSpec, plan: Plan, cold: Sequence[PlannedDrive], image: Image | None) -> str:
-        drives = [(planned, format_of(planned.drive)) for planned in cold]
-        return template_key(spec, plan, drives, image=image, binary=self.binary, memory=cache_dir() / "host")
+        return choose_origin(spec, plan, image, binary=self.binary, library=self.library, build=build)
 
     def _image(self, spec: VMSpec) -> Image | None:
         if spec.image is None:

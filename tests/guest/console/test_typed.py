@@ -197,9 +197,9 @@ def test_a_command_that_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_INTERRUPT_PATIENCE", 0.2)
     with (
         at_prompt(tmp_path, SHELLS["dash"]) as console,
-        pytest.raises(ConsoleTimeout, match=r"did not end within 0\.5 s .*\. Ctrl-C did not bring the prompt\."),
+        pytest.raises(ConsoleTimeout, match=r"did not end within 3 s .*\. Ctrl-C did not bring the prompt\."),
     ):
-        console.run("trap '' INT; sleep 100", timeout=0.5)
+        console.run("trap '' INT; sleep 100", timeout=3)
 
 
 def test_the_shell_ends(tmp_path: Path, shell: list[str]) -> None:
