@@ -220,6 +220,7 @@ class VM(Machine, Expecting, ForKernels):
             self._check_open()
             if self.running:
                 return
+            self._attached = ()
             try:
                 self.started = self.origin.start(self, wait=wait) if self.origin is not None else boot(self, wait=wait)
             except BaseException as error:

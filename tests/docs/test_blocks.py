@@ -21,11 +21,19 @@ SELFTESTS = {
     "size:get_size": "#!/bin/sh\n",
 }
 MODULES = {"driver/faulty.ko": FAULTY, "driver/lamp.ko": LAMP}
+# Many machines that nobody has booted before.
+SLOW = ("machines.md", "budget.md")
 # They remove what others need, or depend on what others have.
 OWN_CACHE = ("clones.md", "budget.md")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.name in SLOW else [], id=str(page.relative_to(ROOT)))
+        for page in PAGES
+    ],
+)
 def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     found = blocks(page)
     assert {block.language for block in found} <= LANGUAGES

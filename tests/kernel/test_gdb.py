@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_machines_that_wait(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=WAITING)
     # A limit that would not be enough: nobody is in a hurry with gdb.
     options = ["-p", "no:cacheprovider", "--kvm-gdb-wait", "--kvm-timeout=0.5", "-v"]
-    command = ["python", "-m", "pytest", *options]
+    command = [sys.executable, "-m", "pytest", *options]
     said = ""
     with pytester.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as session:
         try:

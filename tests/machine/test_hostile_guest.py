@@ -37,6 +37,7 @@ def say(vm: VM, what: str, *ports: str) -> None:
     vm.ssh.run(["sh", "-c", script, what], timeout=LIMIT, check=False)
 
 
+@pytest.mark.slow
 def test_rubbish_on_every_port(vm: VM) -> None:
     for rubbish in RUBBISH:
         say(vm, rubbish, "control", "resume", "0.ctl", "0.out", "0.err")

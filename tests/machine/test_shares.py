@@ -45,10 +45,11 @@ def test_a_booted_machine(vm_factory: VMFactory, folder: Path, method: str, mach
     assert (share.id, share.method, share.reason, share.readonly) == ("share0", method, "", True)
     assert (share.host, share.guest) == (folder, "/mnt/a folder")
     check(vm, folder)
-    vm.reboot()
-    check(vm, folder)
-    vm.power_cut()
-    vm.start()
+    if method == "9p":
+        vm.power_cut()
+        vm.start()
+    else:
+        vm.reboot()
     check(vm, folder)
 
 

@@ -126,7 +126,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("options", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]], ids=["alone", "xdist"])
 def test_cases_are_subtests(options: list[str], pytester: pytest.Pytester) -> None:
     result, subtests, xml = run(pytester, *options)
     fourth = subtests["test_cases"].pop(3)
