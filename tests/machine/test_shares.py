@@ -12,6 +12,8 @@ import pytest
 
 from pytest_kvm import VM, Drive, FromFixture, HostError, MachineError, Share, SpecError, VMFactory
 from pytest_kvm.host import virtiofsd
+from pytest_kvm.machine.preserved import Preserved
+from pytest_kvm.machine.preserving import preserve
 from tests.machine.test_clones import kind
 
 READ_ONLY = "touch '/mnt/a folder/new'"
@@ -189,6 +191,14 @@ def test_no_snapshot(vm_factory: VMFactory, folder: Path) -> None:
     vm = vm_factory(shares=[Share(folder, "/mnt")])
     with pytest.raises(SpecError, match="no snapshot of a machine with shares"):
         vm.snapshot()
+
+
+def test_saving_keeps_the_disks(vm_factory: VMFactory, folder: Path, tmp_path: Path) -> None:
+    vm = vm_factory(shares=[Share(folder, "/mnt")])
+    remarks = preserve(vm, tmp_path / "saved", test="here")
+    assert remarks == ["only its disks, without memory and devices: it has shares, which belong to the host"]
+    assert Preserved.load(tmp_path / "saved", vm._binary).spec.shares == ()
+    assert vm.run("cat /mnt/file").stdout == "from the host\n"
 
 
 # The daemon
