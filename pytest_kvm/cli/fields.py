@@ -125,6 +125,10 @@ def _nic(text: str) -> Nic:
 
 def _share(text: str) -> Share:
     """Read ``FOLDER,guest=/mnt,…``."""
+    if "guest=" not in text:
+        raise SpecError(
+            f"--share {text}: say where it is in the guest: {text},guest=/mnt", keyword="shares", value=text
+        )
     return _made(Share, "host", "--share", text)
 
 

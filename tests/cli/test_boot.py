@@ -119,6 +119,8 @@ def test_a_command_that_takes_too_long() -> None:
         (["--drive", "size=4M,index=one"], "index: expected a number, not 'one'"),
         (["--drive", "a.raw,loose"], "--drive a.raw,loose: expected loose=VALUE, as QEMU has it"),
         (["--drive", "a.raw"], "there is no such file"),
+        (["--share", "."], "--share .: say where it is in the guest: .,guest=/mnt"),
+        (["--share", "nowhere,guest=/mnt"], "/nowhere'): there is no such folder"),
         (["--timeout", "soon"], "--timeout=soon: expected a number of seconds"),
         (["--meta-data", "{"], "--meta-data={: it is no JSON: "),
         (["--ready", "pattern:("], "--ready=pattern:(: it is no regular expression: "),
