@@ -109,7 +109,7 @@ def find_kernel(given: Path) -> Kernel:
     banner = read_banner(file)
     if banner is None:
         return Kernel(file)
-    folders = [given] if given.is_dir() else [*file.absolute().parents[:4]]
+    folders = [given] if given.is_dir() else folders_around(file)
     tree = next((folder for folder in folders if release_of(folder) == banner.release), None)
     library = _library(folders, banner.release)
     modules = tree if library is None else library
@@ -122,6 +122,11 @@ def find_kernel(given: Path) -> Kernel:
         folders=tuple(folders),
         tree=tree,
     )
+
+
+def folders_around(file: Path) -> list[Path]:
+    """Return the folders in which other things of a kernel's file can be: its own, and those up to a build tree's."""
+    return [*file.absolute().parents[:4]]
 
 
 def debuggable(kernel: Kernel) -> Iterator[Path]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pytest_kvm.errors import MachineError
 from pytest_kvm.guest.runner import Runner
+from pytest_kvm.kernel.debugfs import DEBUGFS, mounted
 from pytest_kvm.waiting import Usual
 
-_DEBUGFS = "/sys/kernel/debug"
-_GCOV = f"{_DEBUGFS}/gcov"
-_MOUNTED = f"test -d {_GCOV} || mount -t debugfs none {_DEBUGFS} 2>/dev/null; test -d {_GCOV} || exit 3;"
+_GCOV = f"{DEBUGFS}/gcov"
+_MOUNTED = f"{mounted('gcov')}; test -d {_GCOV} || exit 3;"
 # The files have no size until they are read: tar would take none of them.
 _FETCH = (
     "folder=$(mktemp -d) || exit;"

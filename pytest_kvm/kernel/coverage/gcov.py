@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pytest_kvm.errors import HostError
-from pytest_kvm.images.kernels.source import Kernel
+from pytest_kvm.images.kernels.source import Kernel, folders_around, release_of
 from pytest_kvm.kernel.coverage.tracefile import Coverage, add, read_gcov
 
-_RELEASE = "include/config/kernel.release"
 # So many files at a time: a command line has its limit.
 _BATCH = 200
 _PATIENCE = 600.0
@@ -25,8 +24,8 @@ _VERSION = re.compile(r"(\d+)\.\d+\.\d+")
 
 def build_tree(kernel: Kernel | None) -> Path | None:
     """Return the build tree that a kernel is in, None if it is in none."""
-    folders: Sequence[Path] = kernel.file.absolute().parents[:4] if kernel is not None else ()
-    return next((folder for folder in folders if (folder / _RELEASE).is_file()), None)
+    folders = folders_around(kernel.file) if kernel is not None else []
+    return next((folder for folder in folders if release_of(folder)), None)
 
 
 def coverage_of(archive: bytes, tree: Path | None) -> Coverage:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvm.errors import MachineError, SpecError
-from pytest_kvm.images.kernels.source import Kernel
+from pytest_kvm.images.kernels.source import Kernel, folders_around
 from pytest_kvm.kernel.guest import Guest
 from pytest_kvm.kernel.kselftest.selection import read_list
 
@@ -63,7 +62,7 @@ def on_host(folder: Path) -> Installation:
 
 def find(vm: Guest, kernel: Kernel | None) -> Installation:
     """Return the installation in the kernel's build tree, else the one in the guest. Raises MachineError."""
-    folders: Sequence[Path] = kernel.file.absolute().parents[:4] if kernel is not None else ()
+    folders = folders_around(kernel.file) if kernel is not None else []
     for folder in folders:
         for name in IN_TREE:
             if (folder / name / LIST).is_file():

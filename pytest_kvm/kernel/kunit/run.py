@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_kvm.errors import CommandTimeout, MachineError
 from pytest_kvm.images.builtin.modules import module_name
+from pytest_kvm.kernel.debugfs import DEBUGFS, mounted
 from pytest_kvm.kernel.guest import GuestKernel
 from pytest_kvm.kernel.ktap import run as ktap
 from pytest_kvm.kernel.ktap.case import Case, KTAPResult, Outcome
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_kvm.guest.console.serial import SerialPort
     from pytest_kvm.guest.shell.popen import GuestProcess
 
-_DEBUGFS = "/sys/kernel/debug"
 _FILTER = "/sys/module/kunit/parameters/filter_glob"
 # cat ends when messages are overwritten before it reads them; what it reads again then is known.
 _FOLLOW = "test -r /dev/kmsg || exit; while :; do cat /dev/kmsg 2>/dev/null; sleep 0.1; done"
@@ -247,7 +247,7 @@ def _read(process: GuestProcess, news: queue.SimpleQueue[str | BaseException | N
 def _of_boot(vm: Guest, kernel: GuestKernel, *, observed: bool) -> tuple[KTAPResult, int]:
     """Return the results of all suites that have run by now, and how many failing cases somebody has been told of."""
     done = vm.run(
-        f"test -d {_DEBUGFS}/kunit || mount -t debugfs none {_DEBUGFS} 2>/dev/null; cd {_DEBUGFS}/kunit &&"
+        f"{mounted('kunit')}; cd {DEBUGFS}/kunit &&"
         f" for suite in */results; do test -e $suite && echo {_NEXT} && cat $suite; done",
         check=False,
     )
