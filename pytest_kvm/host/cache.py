@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 from pytest_kvm.errors import HostError
 
 CACHE_VARIABLE = "PYTEST_KVM_CACHE"
@@ -18,8 +16,7 @@ def cache_dir() -> Path:
     It is ``$PYTEST_KVM_CACHE``, else ``pytest-kvm`` in the user's cache directory (``$XDG_CACHE_HOME``).
     Raises HostError when it cannot be made.
     """
-    named = os.environ.get(CACHE_VARIABLE)
-    path = Path(named).absolute() if named else platformdirs.user_cache_path("pytest-kvm")
+    path = _named() or _usual()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -28,3 +25,19 @@ def cache_dir() -> Path:
             hint=f"set {CACHE_VARIABLE} to a directory that you may write",
         ) from error
     return path
+
+
+def is_cache(path: Path) -> bool:
+    """Return whether an absolute path is the directory that ``$PYTEST_KVM_CACHE`` names."""
+    return path == _named()
+
+
+def _named() -> Path | None:
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).absolute() if named else None
+
+
+def _usual() -> Path:
+    import platformdirs  # sessions without a machine do without
+
+    return platformdirs.user_cache_path("pytest-kvm")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+from pytest_kvm.host.cache import is_cache
 from pytest_kvm.plugin import hookspecs
 from pytest_kvm.plugin.ahead import NEXT, prepare_next
 from pytest_kvm.plugin.artifacts import add_artifacts
@@ -93,6 +95,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which QEMU, accelerator and image."""
     return header(config)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Collect nothing from a cache directory that is in the project: kernels have tests in Python, too."""
+    return is_cache(collection_path) or None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 
 from pytest_kvm.host.amounts import UNLIMITED
+from pytest_kvm.host.cache import CACHE_VARIABLE
 from pytest_kvm.plugin.hooks import FIELDS
 from pytest_kvm.spec.fields import CHECKS, VMFields
 from pytest_kvm.spec.vm import VMSpec
@@ -163,6 +164,13 @@ def pytest_unconfigure():
     result = pytester.runpytest_subprocess("-s", "-q")
     result.assert_outcomes(passed=300)
     result.stdout.fnmatch_lines(["imported: []"])
+
+
+def test_no_tests_are_in_the_cache(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of kernels are kept there, and those have tests that end the process that imports them."""
+    monkeypatch.setenv(CACHE_VARIABLE, "cache")
+    pytester.makepyfile(**{"cache/test_kernel": "raise SystemExit", "other/test_it": "def test_it(): ..."})
+    pytester.runpytest().assert_outcomes(passed=1)
 
 
 def test_public_names_are_imported_when_used() -> None:
