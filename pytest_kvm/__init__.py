@@ -45,6 +45,27 @@ if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
     from pytest_kvm.plugin.factories import VMFactory
     from pytest_kvm.plugin.parametrize import vm_parametrize
+    from pytest_kvm.spec.devices import (
+        CPU,
+        Device,
+        Dimm,
+        VirtioBalloon,
+        VirtioConsole,
+        VirtioCrypto,
+        VirtioGPU,
+        VirtioIOMMU,
+        VirtioKeyboard,
+        VirtioMem,
+        VirtioMouse,
+        VirtioMultitouch,
+        VirtioPmem,
+        VirtioRng,
+        VirtioSCSI,
+        VirtioSerial,
+        VirtioSerialPort,
+        VirtioSound,
+        VirtioTablet,
+    )
     from pytest_kvm.spec.drive import Drive
     from pytest_kvm.spec.image import Image
     from pytest_kvm.spec.nic import Nic
@@ -55,6 +76,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "CPU",
     "VM",
     "AcceleratorUnavailable",
     "AgentError",
@@ -64,6 +86,8 @@ __all__ = [
     "CommandTimeout",
     "CompletedCommand",
     "ConsoleTimeout",
+    "Device",
+    "Dimm",
     "Drive",
     "DriveFailed",
     "DriveInUse",
@@ -93,12 +117,52 @@ __all__ = [
     "VMFactory",
     "VMSpec",
     "Verdict",
+    "VirtioBalloon",
+    "VirtioConsole",
+    "VirtioCrypto",
+    "VirtioGPU",
+    "VirtioIOMMU",
+    "VirtioKeyboard",
+    "VirtioMem",
+    "VirtioMouse",
+    "VirtioMultitouch",
+    "VirtioPmem",
+    "VirtioRng",
+    "VirtioSCSI",
+    "VirtioSerial",
+    "VirtioSerialPort",
+    "VirtioSound",
+    "VirtioTablet",
     "WaitTimeout",
     "__version__",
     "vm_parametrize",
 ]
 
 _HOMES = {
+    **dict.fromkeys(
+        (
+            "CPU",
+            "Device",
+            "Dimm",
+            "VirtioBalloon",
+            "VirtioConsole",
+            "VirtioCrypto",
+            "VirtioGPU",
+            "VirtioIOMMU",
+            "VirtioKeyboard",
+            "VirtioMem",
+            "VirtioMouse",
+            "VirtioMultitouch",
+            "VirtioPmem",
+            "VirtioRng",
+            "VirtioSCSI",
+            "VirtioSerial",
+            "VirtioSerialPort",
+            "VirtioSound",
+            "VirtioTablet",
+        ),
+        "pytest_kvm.spec.devices",
+    ),
     "VM": "pytest_kvm.machine.vm",
     "CompletedCommand": "pytest_kvm.guest.result",
     "Drive": "pytest_kvm.spec.drive",

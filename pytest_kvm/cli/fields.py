@@ -69,6 +69,8 @@ def read_fields(options: argparse.Namespace) -> VMSpec:
             given[name] = True
         elif field.many:
             given[name] = [] if text == [NONE] else [field.read(each) for each in text]
+            if name == "properties":
+                given[name] = _merged(given[name])
         else:
             given[name] = field.read(text)
     return VMSpec(**from_folder(given, Path.cwd()))  # type: ignore[arg-type]  # it checks them
@@ -111,6 +113,22 @@ def _ready(text: str) -> object:
 
 def _user_data(text: str) -> object:
     return text if text.startswith(USER_DATA) else Path(text)
+
+
+def _property(text: str) -> tuple[str, str, str]:
+    """Read ``ID.NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    device, dot, key = name.partition(".")
+    if not (equals and dot):
+        raise SpecError(f"--set {text}: expected ID.NAME=VALUE, as in net0.mrg_rxbuf=off", keyword="properties")
+    return device, key, value
+
+
+def _merged(given: object) -> dict[str, dict[str, str]]:
+    merged: dict[str, dict[str, str]] = {}
+    for device, key, value in given if isinstance(given, list) else ():
+        merged.setdefault(device, {})[key] = value
+    return merged
 
 
 def _drive(text: str) -> Drive:
@@ -202,6 +220,9 @@ FIELDS: Mapping[str, _Field] = {
         many=True,
     ),
     "devices": _Field("--device", "DEVICE", "a device, as for QEMU's -device", many=True),
+    "properties": _Field(
+        "--set", "ID.NAME=VALUE", "a property of a device, by its id: net0.mrg_rxbuf=off", _property, many=True
+    ),
     "extras": _Field("--extra", "NAME", f"what the machine has besides: {', '.join(EXTRAS)}; none", many=True),
     "ready": _Field("--ready", "WHEN", "when it is ready: shell, ssh, agent, login, none, or pattern:REGEX", _ready),
     "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),

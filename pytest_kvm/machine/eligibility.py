@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.plan import IMAGE_DISKS, Plan, PlannedDrive, has_backend
+from pytest_kvm.qemu.devices import driver_of
+from pytest_kvm.qemu.plan import IMAGE_DISKS, Plan, PlannedDrive, has_backend, machine_kind
+from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
@@ -37,8 +39,11 @@ def why_not(spec: VMSpec, plan: Plan, cold: list[PlannedDrive], *, binary: QEMUB
 
 def _unreadable(spec: VMSpec) -> str | None:
     for device in spec.devices:
-        if device.startswith(_OUTSIDE):
-            return f"devices: the state of {device.partition(',')[0]!r} is outside QEMU and cannot be saved"
+        driver = driver_of(device, machine_kind(spec.machine))
+        if driver.startswith(_OUTSIDE):
+            return f"devices: the state of {driver!r} is outside QEMU and cannot be saved"
+        if isinstance(device, VirtioPmem) and device.file is not None:
+            return f"devices: the guest writes to {device.file}, which no template may do"
     for keyword, text in _texts(spec):
         if "/" in text:
             return f"{keyword}: {text!r} names a file, which nobody watches for changes"
@@ -48,7 +53,12 @@ def _unreadable(spec: VMSpec) -> str | None:
 def _texts(spec: VMSpec) -> Iterator[tuple[str, str]]:
     """Return the texts that QEMU reads and we do not, each with its keyword."""
     for device in spec.devices:
-        yield "devices", device
+        if isinstance(device, str):
+            yield "devices", device
+        else:
+            yield from (("devices", str(value)) for value in device.properties.values())
+    for given in spec.properties.values():
+        yield from (("properties", str(value)) for value in given.values())
     for keyword in ("machine", "boot", "cpu"):
         yield keyword, getattr(spec, keyword) or ""
     for keyword, several in (("nics", spec.nics or ()), ("drives", spec.drives)):

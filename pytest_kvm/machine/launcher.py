@@ -26,6 +26,7 @@ from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.beginning import choose_origin
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
+from pytest_kvm.machine.devices.checking import check_devices
 from pytest_kvm.machine.disks import check_files
 from pytest_kvm.machine.kernels import Kernels, running_kernel
 from pytest_kvm.machine.library import Library
@@ -250,6 +251,7 @@ class Launcher:
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed)
+        check_devices(plan, self.binary)
         if self._settings.monitor:
             plan = with_monitor(plan)
         if halted and plan.gdb is not None:

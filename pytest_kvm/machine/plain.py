@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kvm.guest.shell.lane import SavedLane
-from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedNic, Ram
+from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDevice, PlannedDrive, PlannedNic, Ram
+from pytest_kvm.spec.devices import CLASSES as DEVICES
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.image import Image
@@ -32,6 +33,8 @@ _CLASSES = (
     Plan,
     PlannedDrive,
     PlannedNic,
+    PlannedDevice,
+    *DEVICES,
     DriveFile,
     Channel,
     Ram,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
+from pytest_kvm.qemu.devices import driver_of
 from pytest_kvm.qemu.plan import (
     GDB,
     IMAGE_DISK,
@@ -24,6 +23,8 @@ from pytest_kvm.qemu.plan import (
     machine_kind,
     plan_nics,
 )
+from pytest_kvm.spec.devices.base import BaseDevice
+from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
@@ -59,9 +60,19 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
         spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
+    spec = spec.replace(devices=[_sized(device) for device in spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
+
+
+def _sized(device: str | BaseDevice) -> str | BaseDevice:
+    if not isinstance(device, VirtioPmem) or device.file is None or device.size is not None:
+        return device
+    try:
+        return replace(device, size=Path(device.file).stat().st_size)
+    except OSError as error:
+        raise SpecError(f"{device!r}: {error.strerror}", keyword="devices", value=device) from error
 
 
 def with_vmcoreinfo(spec: VMSpec, known: Collection[str]) -> VMSpec:
@@ -70,7 +81,7 @@ def with_vmcoreinfo(spec: VMSpec, known: Collection[str]) -> VMSpec:
     QEMU has it where it has fw_cfg (docs/specs/vmcoreinfo.rst); there it is once at most.
     """
     fitting = spec.image is not None and machine_kind(spec.machine) in ("q35", "pc")
-    if not fitting or VMCOREINFO not in known or VMCOREINFO in map(_driver, spec.devices):
+    if not fitting or VMCOREINFO not in known or VMCOREINFO in _drivers(spec):
         return spec
     return spec.replace(devices=[*spec.devices, VMCOREINFO])
 
@@ -79,16 +90,13 @@ def _needed(spec: VMSpec, image: Image) -> list[str]:
     """Return the image's devices that the machine does not have; its boot loader's, which a kernel does without."""
     if spec.kernel is not None or machine_kind(spec.machine) in ("microvm", "none"):
         return []
-    declared = {_driver(device) for device in spec.devices}
-    return [device for device in image.devices if _driver(device) not in declared]
+    declared = _drivers(spec)
+    return [device for device in image.devices if driver_of(device, "") not in declared]
 
 
-def _driver(device: str) -> str:
-    """Return the driver of a ``-device`` text."""
-    if device.startswith("{"):
-        with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            return str(json.loads(device).get("driver"))
-    return device.partition(",")[0].removeprefix("driver=")
+def _drivers(spec: VMSpec) -> set[str]:
+    kind = machine_kind(spec.machine)
+    return {driver_of(device, kind) for device in spec.devices}
 
 
 def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | None = None) -> Plan:

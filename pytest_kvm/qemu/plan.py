@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.nic import Nic
@@ -41,12 +43,25 @@ class PlannedDrive:
 
 @dataclass(frozen=True)
 class PlannedNic:
-    """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it."""
+    """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it.
+
+    ``port`` is the bus that it is plugged into while the machine runs, "" for all others.
+    """
 
     id: str
     nic: Nic
     mac: str
     forwards: Sequence[Forward] = ()
+    port: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedDevice:
+    """A device with its id; ``port`` is the bus that it is plugged into while the machine runs, "" for all others."""
+
+    id: str
+    device: BaseDevice
+    port: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,11 +117,11 @@ class Ram:
 class Plan:
     """Everything that the command line says.
 
-    ``firmware`` is where SeaBIOS tells what it does, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
-    port's name and its chardev, those of our shell; ``agent`` is the guest agent's, ``monitor`` a second QMP monitor,
-    for somebody beside us, ``gdb`` where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An
-    ``incoming`` machine waits, paused, for the state of another one, which may come through a descriptor that is
-    ``inherited``; a ``halted`` one for gdb.
+    ``plugged`` are devices that were plugged in. ``firmware`` is where SeaBIOS tells what it does, ``accel`` is
+    QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent``
+    is the guest agent's, ``monitor`` a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches.
+    ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state
+    of another one, which may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
     """
 
     spec: VMSpec
@@ -119,6 +134,7 @@ class Plan:
     append: str = ""
     drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
     nics: Sequence[PlannedNic] = ()
+    plugged: Sequence[PlannedDevice] = ()
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
     monitor: Channel | None = None
@@ -232,6 +248,23 @@ def plan_shares(spec: VMSpec) -> list[PlannedShare]:
     planned = [PlannedShare(share.id or f"share{number}", share) for number, share in enumerate(spec.shares)]
     _check_unique("shares", [each.id for each in planned])
     return planned
+
+
+def plan_devices(spec: VMSpec, taken: Iterable[str] = ()) -> list[PlannedDevice]:
+    """Number the spec's devices that are not texts; no id is among those ``taken``."""
+    ids = {*taken, *(device.id for device in spec.devices if isinstance(device, BaseDevice) and device.id)}
+    planned = []
+    for device in spec.devices:
+        if isinstance(device, BaseDevice):
+            name = device.id or free_id(device.KIND, ids)
+            ids.add(name)
+            planned.append(PlannedDevice(name, device))
+    return planned
+
+
+def free_id(kind: str, taken: Collection[str]) -> str:
+    """Return the first of ``rng0``, ``rng1`` … that is not taken."""
+    return next(name for name in (f"{kind}{number}" for number in count()) if name not in taken)
 
 
 def _check_unique(keyword: str, ids: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward, read_hostfwd
 from pytest_kvm.spec.nic import Nic
@@ -127,12 +128,12 @@ def _nics(given: Mapping[str, object]) -> SpecError | None:
 
 
 def _ids(given: Mapping[str, object]) -> SpecError | None:
-    kinds = {"drives": "drive", "nics": "NIC", "shares": "share"}
+    kinds = {"drives": "drive", "nics": "NIC", "shares": "share", "devices": "device"}
     declared = [
         (item.id, keyword)
         for keyword in kinds
         for item in _items(given.get(keyword))
-        if isinstance(item, (Drive, Nic, Share)) and item.id is not None
+        if isinstance(item, (Drive, Nic, Share, BaseDevice)) and item.id is not None
     ]
     found = _twice(each for each, _ in declared)
     keywords = [keyword for each, keyword in declared if each == found]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Unpack
 
 from pytest_kvm.spec.construction import check_names, check_values, checked
 from pytest_kvm.spec.contradictions import check_together
+from pytest_kvm.spec.devices.base import BaseDevice
+from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
 from pytest_kvm.spec.image import FILES, Image, is_address
@@ -34,6 +36,7 @@ class VMSpec:
     the levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
     ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed
     of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
+    ``devices`` are further ones, ``properties`` are more of them for devices of any kind, by their ids.
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
     the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
     machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. The table in the README
@@ -63,7 +66,8 @@ class VMSpec:
     meta_data: Mapping[str, object] | None = None
     seed: bool | str | None = None
     shares: Sequence[Share] = ()
-    devices: Sequence[str] = ()
+    devices: Sequence[str | BaseDevice] = ()
+    properties: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     extras: Sequence[str] | None = None
     autostart: bool = True
     ready: str | re.Pattern[str] | None = None
@@ -73,7 +77,7 @@ class VMSpec:
     args: Sequence[str] = ()
 
     def _check(self) -> None:
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
         check_values("vm", given, CHECKS)
         check_together(given)
         for name, value in given.items():
@@ -101,6 +105,9 @@ class VMSpec:
         for drive in self.drives:
             if isinstance(drive, Drive) and drive.file is not None and not holds_reference(drive.file):
                 yield "drives", Path(drive.file)
+        for device in self.devices:
+            if isinstance(device, VirtioPmem) and device.file is not None and not holds_reference(device.file):
+                yield "devices", Path(device.file)
 
 
 def check_fields(given: Mapping[str, object]) -> None:
@@ -119,10 +126,10 @@ def resolve(spec: VMSpec, lookup: Callable[[str], object], *, base: Path | None 
     ``base`` is the folder that relative paths from fixtures start at. Raises SpecError.
     """
     changes: dict[str, object] = {}
-    for field in fields(spec):
-        value = getattr(spec, field.name)
+    for each in fields(spec):
+        value = getattr(spec, each.name)
         if holds_reference(value):
-            changes[field.name] = replace_references(value, lookup)
+            changes[each.name] = replace_references(value, lookup)
     check_values("vm", changes, CHECKS)
     return replace(spec, **from_folder(changes, base))  # type: ignore[arg-type]  # checked above
 
@@ -144,6 +151,9 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
     shares = absolute.get("shares")
     if isinstance(shares, Sequence):
         absolute["shares"] = tuple(_share_from_folder(share, base) for share in shares)
+    devices = absolute.get("devices")
+    if isinstance(devices, Sequence):
+        absolute["devices"] = tuple(_device_from_folder(device, base) for device in devices)
     return absolute
 
 
@@ -165,3 +175,9 @@ def _share_from_folder(share: object, base: Path) -> object:
     return (
         share if not isinstance(share, Share) or holds_reference(share.host) else replace(share, host=base / share.host)
     )
+
+
+def _device_from_folder(device: object, base: Path) -> object:
+    if not isinstance(device, VirtioPmem) or device.file is None or holds_reference(device.file):
+        return device
+    return replace(device, file=base / device.file)

@@ -131,7 +131,7 @@ def _buses(vm: VM) -> Iterator[dict[str, str]]:
         while True:
             yield {}
     taken = {planned.port for planned, _ in vm._plan.drives}
-    declared = " ".join(vm.spec.devices)
+    declared = " ".join(str(device) for device in vm.spec.devices)
     for number in range(ROOT_PORTS):
         port = f"rootport{number}"
         if port not in taken and port not in declared:

@@ -1,0 +1,59 @@
+"""The verbs of a machine that are about its devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from pytest_kvm.errors import SpecError
+from pytest_kvm.machine.devices.attached import AttachedDevice, AttachedDisk, AttachedNic, AttachedPort
+from pytest_kvm.machine.devices.places import identifiers
+from pytest_kvm.spec.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from pytest_kvm.machine.vm import VM
+
+Kind = TypeVar("Kind", bound=AttachedDevice)
+_PORTS = ("virtserialport", "virtconsole")
+
+
+class WithDevices:
+    """The part of a machine that has devices.
+
+    Their ids are QEMU's: what ``id=`` said, else ``net0``, ``disk0``, ``cdrom0``, ``balloon0``, ``rng0`` … in order of
+    declaration.
+    """
+
+    def device(self, id: str) -> AttachedDevice:
+        """Return a device of the running machine by its id; raises SpecError, with the ids that there are."""
+        vm = cast("VM", self)
+        there = identifiers(vm)
+        if id not in there:
+            raise SpecError(
+                f"VM {vm.name!r}: no device has id {id!r}; {did_you_mean(id, sorted(there))}", keyword="devices"
+            )
+        for drive, _ in vm._plan.drives:
+            if drive.id == id:
+                return AttachedDisk(vm, drive, there[id])
+        for nic in vm._plan.nics:
+            if nic.id == id:
+                return AttachedNic(vm, nic, there[id])
+        return (AttachedPort if there[id] in _PORTS else AttachedDevice)(vm, id, there[id])
+
+    def disk(self, id: str) -> AttachedDisk:
+        """Return a drive of the running machine by its id; raises SpecError, with the ids of its drives."""
+        vm = cast("VM", self)
+        return self._one(id, AttachedDisk, "drive", [drive.id for drive, _ in vm._plan.drives])
+
+    def nic(self, id: str) -> AttachedNic:
+        """Return a network card of the running machine by its id; raises SpecError, with the ids of its cards."""
+        vm = cast("VM", self)
+        return self._one(id, AttachedNic, "NIC", [nic.id for nic in vm._plan.nics])
+
+    def _one(self, name: str, kind: type[Kind], what: str, names: list[str]) -> Kind:
+        if name not in names:
+            there = did_you_mean(name, names) if names else "it has none"
+            raise SpecError(f"VM {cast('VM', self).name!r}: no {what} has id {name!r}; {there}", keyword="devices")
+        found = self.device(name)
+        if not isinstance(found, kind):
+            raise TypeError(f"{found!r} is no {what}")
+        return found
