@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TeardownError,
         TooMuchOutput,
         TransferError,
+        TrayLocked,
         Verdict,
         WaitTimeout,
     )
@@ -114,6 +115,7 @@ __all__ = [
     "TeardownError",
     "TooMuchOutput",
     "TransferError",
+    "TrayLocked",
     "VMFactory",
     "VMSpec",
     "Verdict",

@@ -23,6 +23,7 @@
         ├── AgentError       the guest agent refused a command, or went away under it
         ├── TransferError    the guest did not take, or give, a file
         ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
+        ├── TrayLocked       the guest does not let the medium of a drive go
         ├── Verdict          the guest misbehaved
         │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
         │   └── KernelSplat  its kernel complained: a WARNING, an oops, KASAN …
@@ -267,6 +268,14 @@ class DriveFailed(MachineError):
         self.drive = drive
         self.reason = reason
         self.nospace = nospace
+
+
+class TrayLocked(MachineError):
+    """The guest has locked the tray of a CD-ROM drive: it has the medium mounted or open; ``drive`` is its id."""
+
+    def __init__(self, message: str, *, drive: str) -> None:
+        super().__init__(message)
+        self.drive = drive
 
 
 class Verdict(MachineError):

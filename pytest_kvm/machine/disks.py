@@ -21,6 +21,8 @@ from pytest_kvm.spec.vm import VMSpec
 
 # Beside each disk of a saved machine: an empty overlay on it, which a clone copies.
 EMPTY = ".empty"
+# What is behind a drive without a medium.
+NO_MEDIUM = DriveFile(Path(), "raw", read_only=True)
 
 
 def prepare(
@@ -50,6 +52,8 @@ def write_protected(drive: Drive) -> bool:
 
 
 def _prepare(planned: PlannedDrive, folder: Path, binary: QEMUBinary, saved: Path | None) -> DriveFile:
+    if planned.ejected:
+        return NO_MEDIUM
     drive = planned.drive
     empty = saved / (planned.id + EMPTY) if saved is not None else None
     if empty is not None and empty.exists():
@@ -117,11 +121,13 @@ def check_files(spec: VMSpec) -> None:
         if reason is not None:
             raise SpecError(f"Share(host={str(share.host)!r}): {reason}", keyword="shares", value=share)
     for drive in spec.drives:
-        if drive.file is not None and drive.format is None:
-            _check_references(drive)
+        check_references_of(drive)
 
 
-def _check_references(drive: Drive) -> None:
+def check_references_of(drive: Drive) -> None:
+    """Check that a drive's file leads to no others that nobody named; raises SpecError."""
+    if drive.file is None or drive.format is not None:
+        return
     try:
         check_references(Path(str(drive.file)))
     except NotADisk as reason:

@@ -22,6 +22,7 @@ from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.journal import Journal
+from pytest_kvm.machine.devices.unflushed import settle
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -343,6 +344,8 @@ class Machine:
                 stack.callback(daemon.end)
             self.daemons = []
             if run is not None:
+                if not self._closed:
+                    stack.callback(settle, self, run)
                 stack.callback(run.end)
             if self._ssh is not None:
                 stack.callback(self._ssh.close)

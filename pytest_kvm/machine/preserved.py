@@ -181,7 +181,7 @@ def _needed(plan: Plan) -> Iterator[str]:
     for name, file in ((KERNEL, plan.kernel), (INITRD, plan.initrd)):
         if file is not None:
             yield name
-    yield from (disk(planned) for planned, _ in plan.drives)
+    yield from (disk(planned) for planned, _ in plan.drives if not planned.ejected)
 
 
 def _here(plan: Plan, path: Path) -> Plan:

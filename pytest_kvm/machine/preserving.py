@@ -178,6 +178,8 @@ def _has_ended(events: Sequence[Event]) -> bool:
 def _save_files(vm: VM, into: Path) -> None:
     """Write what is in files: disks, with all that they are overlays on, kernel and console."""
     for planned, file in vm._plan.drives:
+        if planned.ejected:
+            continue
         _save_disk(vm, planned, file, into)
     for name, path in ((KERNEL, vm._plan.kernel), (INITRD, vm._plan.initrd)):
         if path is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_kvm.errors import DriveInUse, LaunchError, MachineError, QEMUExited, TeardownError
 from pytest_kvm.journal import Journal
+from pytest_kvm.machine.devices.layers import Layers
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
 from pytest_kvm.qemu.iothread import IOThread
@@ -48,6 +49,8 @@ class Run:
         deadline: Deadline,
     ) -> None:
         self._name = plan.spec.name
+        # What tests have put between the drives and their files, by the drives' ids.
+        self.layers: dict[str, Layers] = {}
         self._watch = watch
         self.qmp = QMP(name=self._name, io=io, watch=watch, on_event=on_event, journal=journal)
         with contextlib.ExitStack() as stack:

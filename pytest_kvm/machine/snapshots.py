@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import RunDir, make_run_dir
+from pytest_kvm.machine.devices.unflushed import is_unflushed
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
@@ -109,6 +110,12 @@ def _check(vm: VM) -> None:
         raise SpecError(
             f"VM {vm.name!r}: no snapshot of a machine with shares: what is mounted belongs to the host",
             keyword="shares",
+        )
+    if vm._run is not None and is_unflushed(vm._run):
+        raise SpecError(
+            f"VM {vm.name!r}: no snapshot of a machine with disks that lose what is unflushed: "
+            "what is in their cache is no part of it",
+            keyword="drives",
         )
     for planned, file in vm._plan.drives:
         if file.path.parent != vm._folder and not file.read_only:

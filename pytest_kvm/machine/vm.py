@@ -19,6 +19,7 @@ from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.kernel.gdb import GDB
 from pytest_kvm.kernel.traces.sources import vmlinux_of
 from pytest_kvm.kernel.verbs import ForKernels
+from pytest_kvm.machine.devices.unflushed import freeze, is_unflushed
 from pytest_kvm.machine.devices.verbs import WithDevices
 from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
 from pytest_kvm.machine.forwards import Forwards
@@ -328,9 +329,15 @@ class VM(Machine, Expecting, WithDevices, ForKernels):
             self._end_run()
 
     def power_cut(self) -> None:
-        """Switch the machine off without a word to the guest; its disks stay as they are."""
+        """Switch the machine off without a word to the guest; its disks stay as they are.
+
+        Those with a volatile cache (``vm.disk(id).lose_unflushed()``) lose what the guest has not flushed.
+        """
         with self._verbs:
             self._asked_off = True
+            if self._run is not None and is_unflushed(self._run):
+                freeze(self)
+                self._run.process.signal(signal.SIGKILL)  # one that ends by itself flushes
             self._end_run()
 
     def kill(self) -> None:

@@ -35,7 +35,9 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
     if "floppy" in interfaces and kind == "q35":
         yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
     for planned, file in plan.drives:
-        if file.temporary:
+        if planned.ejected:
+            pass
+        elif file.temporary:
             yield from ("-drive", _temporary(planned, file))
         else:
             yield from ("-blockdev", _text(node(planned, file)))
@@ -52,6 +54,7 @@ def node(planned: PlannedDrive, file: DriveFile) -> dict[str, object]:
         "read-only": file.read_only,
         "file": {"driver": "file", "filename": os.fspath(file.path)},
     }
+    made |= {key: value for key, value in _unmapping(planned).items() if value is not None}
     if cache is not None:
         settings = {"direct": _DIRECT[cache], "no-flush": cache == "unsafe"}
         made["cache"] = settings
@@ -62,12 +65,17 @@ def node(planned: PlannedDrive, file: DriveFile) -> dict[str, object]:
 def _temporary(planned: PlannedDrive, file: DriveFile) -> str:
     """Return the text of ``-drive``: only that has ``snapshot=on``."""
     settings: dict[str, object] = {"id": planned.id, "format": file.format, "cache": planned.drive.cache}
+    settings |= _unmapping(planned)
     if file.size is not None:
         settings |= {"file.driver": "null-co", "file.size": file.size, "file.read-zeroes": True}
     else:
         settings |= {"file.driver": "file", "file.filename": os.fspath(file.path)}
     settings["readonly" if file.read_only else "snapshot"] = True
     return option("if=none", settings)
+
+
+def _unmapping(planned: PlannedDrive) -> dict[str, object]:
+    return {"discard": planned.drive.discard, "detect-zeroes": planned.drive.detect_zeroes}
 
 
 def sayable(path: str | os.PathLike[str]) -> bool:
@@ -97,7 +105,8 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
 def device(planned: PlannedDrive, kind: str, *, scsi: str = SCSI) -> tuple[str, dict[str, object]]:
     """Return the drive's device: QEMU's driver and its properties (None: left out); ``scsi`` is the SCSI adapter."""
     drive = planned.drive
-    settings: dict[str, object] = {"id": planned.id, "drive": planned.id, **_place(planned, kind, scsi)}
+    medium = None if planned.ejected else planned.id
+    settings: dict[str, object] = {"id": planned.id, "drive": medium, **_place(planned, kind, scsi)}
     settings |= transport_settings(drive.transport)
     settings["serial"] = drive.serial
     settings["bootindex"] = drive.bootindex

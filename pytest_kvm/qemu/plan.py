@@ -32,13 +32,15 @@ IDE_UNITS = {"q35": 6, "pc": 4}
 class PlannedDrive:
     """A drive with its id and place: ``id`` is that of the device and of the block node.
 
-    ``port`` is the root port of a drive that is plugged in while the machine runs, "" for all others.
+    ``port`` is the root port of a drive that is plugged in while the machine runs, "" for all others. ``ejected`` says
+    that there is no medium in it, whatever it began with.
     """
 
     id: str
     drive: Drive
     unit: int
     port: str = ""
+    ejected: bool = False
 
 
 @dataclass(frozen=True)

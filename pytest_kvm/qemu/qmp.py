@@ -115,9 +115,9 @@ class QMP:
     def _connected(self) -> bool:
         return self._client is not None and self._client.runstate.name == "RUNNING"
 
-    def begin(self, command: str) -> concurrent.futures.Future[Any]:
+    def begin(self, command: str, arguments: Mapping[str, object] | None = None) -> concurrent.futures.Future[Any]:
         """Send a QMP command without waiting for its answer, which the future has."""
-        return asyncio.run_coroutine_threadsafe(self.execute_async(command), self._io.loop)
+        return asyncio.run_coroutine_threadsafe(self.execute_async(command, arguments), self._io.loop)
 
     async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Do what ``execute`` does, in the I/O thread."""

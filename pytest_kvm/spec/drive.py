@@ -18,6 +18,9 @@ INTERFACES = ("virtio", "ide", "scsi", "nvme", "usb", "floppy")
 CDROM_INTERFACES = ("ide", "scsi", "usb")
 MEDIA = ("disk", "cdrom")
 CACHES = ("none", "writeback", "writethrough", "directsync", "unsafe")
+# QEMU's qapi/block-core.json: BlockdevDiscardOptions, BlockdevDetectZeroesOptions.
+DISCARDS = ("ignore", "unmap")
+DETECT_ZEROES = ("off", "on", "unmap")
 # Formats that qemu-img of QEMU 7.2 can read from one file.
 FORMATS = (
     *("raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc"),
@@ -43,6 +46,8 @@ CHECKS: dict[str, Check] = {
     "index": optional(whole("an index", 0)),
     "media": one_of(*MEDIA),
     "cache": optional(one_of(*CACHES)),
+    "discard": optional(one_of(*DISCARDS)),
+    "detect_zeroes": optional(one_of(*DETECT_ZEROES)),
     "snapshot": optional(boolean),
     "readonly": boolean,
     "serial": optional(text("a serial number")),
@@ -62,8 +67,10 @@ class Drive:
     lives as long as the machine's fixture (QEMU's text such as ``"64M"``; a number: bytes). ``format`` is
     the file's (default: found out). ``interface`` is virtio, ide, scsi, nvme, usb or floppy (default
     virtio, for a cdrom ide), ``index`` the place on it, ``media`` disk or cdrom, ``cache`` QEMU's cache
-    mode. ``snapshot`` says that what the guest writes is thrown away: always so for a given file (default
-    True) unless False is said. ``readonly`` refuses writes. ``serial`` is what the guest sees,
+    mode. ``discard="unmap"`` frees in the host's file what the guest discards (default: ``"ignore"``),
+    ``detect_zeroes`` makes of zeroes that it writes requests to write zeroes (``"on"``) or, with that, to
+    discard (``"unmap"``). ``snapshot`` says that what the guest writes is thrown away: always so for a given
+    file (default True) unless False is said. ``readonly`` refuses writes. ``serial`` is what the guest sees,
     ``bootindex`` the place in the boot order, ``transport`` how a virtio disk is attached (as for
     VirtioDevice), ``id`` QEMU's id (default ``disk0``, ``cdrom0`` …), ``properties`` more properties of the
     device.
@@ -78,6 +85,8 @@ class Drive:
     index: int | None = field(default=None, kw_only=True)
     media: str = field(default="disk", kw_only=True)
     cache: str | None = field(default=None, kw_only=True)
+    discard: str | None = field(default=None, kw_only=True)
+    detect_zeroes: str | None = field(default=None, kw_only=True)
     snapshot: bool | None = field(default=None, kw_only=True)
     readonly: bool = field(default=False, kw_only=True)
     serial: str | None = field(default=None, kw_only=True)
@@ -111,6 +120,8 @@ class Drive:
             self._check_fresh()
         elif self.snapshot is False and self.readonly is True:
             raise self._contradiction("snapshot", "readonly", "nothing is written to a read-only drive")
+        if self.detect_zeroes == "unmap" and self.discard != "unmap" and not holds_reference(self.discard):
+            raise self._contradiction("detect_zeroes", "discard", "zeroes are unmapped with discard='unmap' only")
         self._check_interface()
 
     def _check_fresh(self) -> None:

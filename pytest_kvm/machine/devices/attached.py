@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kvm.errors import QMPError, SpecError
+from pytest_kvm.machine.devices.faults import Fault, fail
+from pytest_kvm.machine.devices.medium import change, eject, medium
 from pytest_kvm.machine.devices.nodes import disk_script, interface_script, port_script
 from pytest_kvm.machine.devices.places import PERIPHERAL, Place, find_in_guest, get, host_of, place_of
+from pytest_kvm.machine.devices.resizing import resize
+from pytest_kvm.machine.devices.throttling import Throttle, throttle
+from pytest_kvm.machine.devices.unflushed import lose_unflushed
 from pytest_kvm.qemu.plan import PlannedDrive, PlannedNic
 from pytest_kvm.waiting import Deadline, Usual
 
@@ -124,6 +131,89 @@ class AttachedDisk(AttachedDevice):
     def node(self) -> str:
         """The guest's device file, such as ``/dev/vda``; raises MachineError when the guest has no driver for it."""
         return self.wait()
+
+    def fail(
+        self,
+        *operations: str,
+        errno: int | str = "EIO",
+        sectors: int | range | None = None,
+        once: bool = False,
+    ) -> Fault:
+        """Answer the guest's requests with an error from now on, or during a ``with`` block.
+
+        ``operations`` are QEMU's ``read``, ``write``, ``write-zeroes``, ``discard`` and ``flush`` (default: all).
+        ``errno`` is the error, ``sectors`` says which sectors of 512 bytes have it (a number or a range, default: the
+        whole disk): a request fails that touches one of them. ``once`` lets the next such request of each operation
+        fail and no other; a kernel may just try again, as it does with SCSI commands and what it reads ahead. For
+        ENOSPC, a write does not fail, but QEMU stops the guest, unless the device has ``werror=report``: see
+        ``vm.expect_drive_failure``. All of it ends with QEMU's run. Returns what ``remove()`` takes away again. Raises
+        SpecError. Source: QEMU's qapi/block-core.json, BlockdevOptionsBlkdebug.
+        """
+        return fail(self._vm, self.id, operations, errno, sectors, once=once)
+
+    def throttle(
+        self,
+        iops: int | None = None,
+        *,
+        iops_rd: int | None = None,
+        iops_wr: int | None = None,
+        bps: int | str | None = None,
+        bps_rd: int | str | None = None,
+        bps_wr: int | str | None = None,
+    ) -> Throttle:
+        """Let it be slow from now on, or during a ``with`` block; ``throttle(None)`` lets it be fast again.
+
+        ``iops`` is how many requests, ``bps`` how many bytes it does in a second (QEMU's text such as ``"1M"``, a
+        number: bytes); those with ``_rd`` are of reading, with ``_wr`` of writing alone. The first second's worth of
+        requests may go through at once. Limits replace those that there were. Raises SpecError, QMPError. Source:
+        QEMU's docs/throttle.txt.
+        """
+        given = {"iops": iops, "iops_rd": iops_rd, "iops_wr": iops_wr, "bps": bps, "bps_rd": bps_rd, "bps_wr": bps_wr}
+        return throttle(self._vm, self.id, given)
+
+    def resize(self, size: int | str, *, shrink: bool = False, wait: bool = True) -> None:
+        """Change its size while the guest runs; returns when the guest sees it (``wait=False``: at once).
+
+        ``size`` is QEMU's text such as ``"96M"``, or bytes. A guest hears of it from a disk on virtio or SCSI; at one
+        on USB it is made to look (``rescan`` in its /sys). Smaller needs ``shrink=True``: what is beyond is lost, and
+        nobody asks the guest whether it used it. Raises SpecError for a drive that cannot be, MachineError when the
+        guest does not see it.
+        """
+        resize(self._vm, self.id, size, shrink=shrink, wait=wait)
+
+    @property
+    def medium(self) -> Path | None:
+        """The host's file that is in a CD-ROM or floppy drive; None when there is none, or the tray is open."""
+        return medium(self._vm, self.id)
+
+    def eject(self, *, force: bool = False, wait: bool = True) -> None:
+        """Take the medium out of a CD-ROM or floppy drive; returns when the guest notices (``wait=False``: at once).
+
+        Does nothing to an empty drive. Raises TrayLocked when the guest has locked the tray, which ``force=True``
+        opens nevertheless; the guest has been asked then to open it itself. Raises SpecError for a disk.
+        """
+        eject(self._vm, self.id, force=force, wait=wait)
+
+    def change(
+        self, path: str | os.PathLike[str], *, format: str | None = None, force: bool = False, wait: bool = True
+    ) -> None:
+        """Put another medium into a CD-ROM or floppy drive; returns when the guest can read it.
+
+        ``path`` is a file, which is never written, ``format`` its format (default: found out). Otherwise as ``eject``.
+        The machine keeps it over ``start()``, and a snapshot has what was in the drive. Raises SpecError for a file
+        that is missing, TrayLocked.
+        """
+        change(self._vm, self.id, path, format, force=force, wait=wait)
+
+    def lose_unflushed(self) -> None:
+        """Have a volatile write cache from now on: ``vm.power_cut()`` loses what the guest has not flushed.
+
+        What was written before counts as flushed. Everything else that ends QEMU in good order, the guest's shutdown
+        for example, keeps what was written. After the next start the disk is an ordinary one. Raises SpecError for a
+        drive that is not the machine's own, and for media. Source: QEMU's qapi/block-core.json,
+        BlockdevOptionsBlklogwrites.
+        """
+        lose_unflushed(self._vm, self.id)
 
     def wait(self, deadline: Deadline | None = None) -> str:
         """Return the guest's device file, as soon as there is one."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
 
-from pytest_kvm.errors import AgentError, MachineError, NotSeen, QEMUExited, ShellLost, SSHError, Verdict
+from pytest_kvm.errors import AgentError, DriveFailed, MachineError, NotSeen, QEMUExited, ShellLost, SSHError, Verdict
 from pytest_kvm.machine.verdicts.finding import Finding
 from pytest_kvm.machine.verdicts.findings import Expectation
 from pytest_kvm.machine.verdicts.settling import settle
@@ -21,7 +21,7 @@ Pattern = str | re.Pattern[str]
 _TIMEOUT = Usual(30)
 _PANICS = ("panic", "firmware", "emergency shell")
 # How those who were using the machine learn that it has gone.
-_GONE = (Verdict, QEMUExited, ShellLost, SSHError, AgentError)
+_GONE = (Verdict, DriveFailed, QEMUExited, ShellLost, SSHError, AgentError)
 
 
 class Expecting:
@@ -87,6 +87,21 @@ class Expecting:
 
         return self._expect("QEMU's end", accepts, None, timeout, fatal=True)
 
+    def expect_drive_failure(
+        self, drive: str | None = None, *, timeout: float = _TIMEOUT
+    ) -> AbstractContextManager[Expectation]:
+        """Expect that QEMU stops the guest because a drive's file cannot be read or written (``werror=``, ``rerror=``).
+
+        ``drive`` is its id. After it the guest is stopped; ``vm.resume()`` has it try again.
+        """
+
+        def accepts(finding: Finding) -> bool:
+            if finding.kind != "drive":
+                return False
+            return drive is None or cast(DriveFailed, finding.make()).drive == drive
+
+        return self._expect("a drive's failure", accepts, None, timeout, fatal=True)
+
     def _expect(
         self, what: str, accepts: Callable[[Finding], bool], match: Pattern | None, timeout: float, *, fatal: bool
     ) -> AbstractContextManager[Expectation]:
@@ -120,7 +135,7 @@ def _expecting(vm: VM, expectation: Expectation, timeout: float) -> Iterator[Exp
 
 def _explains(vm: VM, expectation: Expectation, error: MachineError, timeout: float) -> bool:
     """Return whether the error is how the test learned of what it expects."""
-    if isinstance(error, Verdict):
+    if isinstance(error, (Verdict, DriveFailed)):
         return any(finding.is_behind(error) for finding in expectation.findings)
     return expectation.fatal and vm.watch.wait_only(lambda: bool(expectation.findings), Deadline(timeout))
 

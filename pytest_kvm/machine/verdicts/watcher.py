@@ -33,6 +33,8 @@ class Watcher:
         self.findings = Findings(watch)
         self.shutdown_asked = False
         self.reset_asked = False
+        # The drives' ids, of block nodes that are not called like the drive.
+        self.nodes: dict[str, str] = {}
         # Finds the lines of source in what a kernel reports.
         self.decode: Callable[[str], Decoded] = raw
         self._name = name
@@ -67,6 +69,7 @@ class Watcher:
     def revive(self) -> None:
         """The machine begins anew."""
         self.shutdown_asked = self.reset_asked = False
+        self.nodes.clear()
         self.findings.revive()
 
     @property
@@ -159,7 +162,8 @@ class Watcher:
     def _drive_failed(self, _: Event, data: dict[str, Any]) -> None:
         if data.get("action") != "stop":
             return  # the guest is told, and copes or complains itself
-        drive = str(data.get("node-name") or data.get("device") or "?")
+        node = str(data.get("node-name") or data.get("device") or "?")
+        drive = self.nodes.get(node, node)
         reason, nospace = str(data.get("reason", "")), bool(data.get("nospace", False))
         verb = "written" if data.get("operation") == "write" else "read"
 
