@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,35 @@ def test_cache_modes(cache: str, settings: str, write_cache: str) -> None:
         f'"file": {{"driver": "file", "filename": "/d/x.raw", "cache": {settings}}}, "cache": {settings}}}'
     )
     assert command[3].endswith(f",write-cache={write_cache}")
+
+
+def test_what_is_freed() -> None:
+    drive = Drive(size="1M", discard="unmap", detect_zeroes="on")
+    assert json.loads(drive_words(drive, RAW)[1]) == {
+        "node-name": "disk0",
+        "driver": "raw",
+        "read-only": False,
+        "file": {"driver": "file", "filename": "/d/x.raw"},
+        "discard": "unmap",
+        "detect-zeroes": "on",
+    }
+    temporary = drive_words(drive, replace(RAW, temporary=True))[1]
+    assert temporary.endswith(",snapshot=on")
+    assert "discard=unmap,detect-zeroes=on" in temporary
+
+
+def test_an_empty_drive_has_no_node() -> None:
+    spec = VMSpec(drives=[Drive("x", media="cdrom"), Drive(size="1440K", interface="floppy")], nics=[])
+    drives = [(replace(each, ejected=True), RAW) for each in plan_drives(spec)]
+    command = tail(plan(spec, drives=drives))
+    assert command == [
+        "-device",
+        "isa-fdc,id=fdc0",
+        "-device",
+        "ide-cd,id=cdrom0,bus=ide.0",
+        "-device",
+        "floppy,id=disk0,unit=0",
+    ]
 
 
 def test_one_controller_for_all_drives_of_an_interface() -> None:

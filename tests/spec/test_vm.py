@@ -41,6 +41,7 @@ def test_defaults() -> None:
         lambda: Drive("data.qcow2", interface="ide", readonly=True),
         lambda: Drive("a.raw", snapshot=False, format="raw", properties={"logical_block_size": 4096}),
         lambda: Drive(size="1440k", interface="floppy", index=1),
+        lambda: Drive(size="1M", discard="unmap", detect_zeroes="unmap"),
     ],
 )
 def test_accepted(make: Callable[[], object]) -> None:
@@ -164,6 +165,11 @@ WRONG_DRIVES: list[tuple[dict[str, object], str]] = [
     (
         {"file": "a", "interface": "sata"},
         "Drive(interface='sata'): unknown value 'sata'; valid are virtio, ide, scsi, nvme, usb or floppy",
+    ),
+    ({"file": "a", "discard": "on"}, "Drive(discard='on'): unknown value 'on'; valid are ignore or unmap"),
+    (
+        {"file": "a", "detect_zeroes": "unmap"},
+        "Drive(detect_zeroes='unmap', discard=None): zeroes are unmapped with discard='unmap' only",
     ),
     ({"file": "a", "index": -1}, "Drive(index=-1): expected an index of at least 0, got -1"),
     ({"file": "a", "index": True}, "Drive(index=True): expected an index of at least 0, got True (bool)"),

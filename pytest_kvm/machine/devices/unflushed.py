@@ -54,7 +54,8 @@ def lose_unflushed(vm: VM, id: str) -> None:
         log.touch()
     except OSError as error:
         raise MachineError(f"VM {vm.name!r}: no disk can be made in {folder}: {error.strerror}") from error
-    top, below, record = (new_node(vm, kind) for kind in ("unflushed", "overlay", "log"))
+    base_node = layers.bottom
+    top, below, record, logging = (new_node(vm, kind) for kind in ("unflushed", "overlay", "log", "logging"))
     vm.qmp.execute_all(
         ("blockdev-add", {"driver": "file", "node-name": record, "filename": str(log)}),
         (
@@ -63,17 +64,30 @@ def lose_unflushed(vm: VM, id: str) -> None:
                 "driver": "qcow2",
                 "node-name": below,
                 "file": {"driver": "file", "filename": str(overlay)},
-                "backing": layers.bottom,
+                "backing": base_node,
                 "discard": planned.drive.discard or "ignore",
             },
         ),
         (
             "blockdev-add",
             # How many entries there are is written with each of them: nobody has time for it at the end.
-            {"driver": "blklogwrites", "node-name": top, "file": below, "log": record, "log-super-update-interval": 1},
+            {
+                "driver": "blklogwrites",
+                "node-name": logging,
+                "file": below,
+                "log": record,
+                "log-super-update-interval": 1,
+            },
         ),
+        # The log has no FUA (block/blklogwrites.c). A node above it that has none either makes a flush of it, which is
+        # logged; done by the log's own node it would not be, since that does not count its write as done yet.
+        ("blockdev-add", {"driver": "raw", "node-name": top, "file": logging}),
     )
     change_bottom(vm, id, top)
+    # What is in QEMU's memory of its file, tables of qcow2 for example, must be there when QEMU is killed.
+    said = vm.qmp.hmp(f"qemu-io {base_node} flush").strip()
+    if said:
+        raise MachineError(f"VM {vm.name!r}: drive {id!r} cannot be flushed: {said}")
     vm.watcher.nodes[top] = id
     layers.unflushed = Unflushed(base, overlay, log, below)
     replace_drive(vm, id, planned, DriveFile(overlay, "qcow2"))
@@ -84,6 +98,9 @@ def _check(vm: VM, id: str) -> None:
     reason = ""
     if planned.drive.media == "cdrom" or planned.drive.interface == "floppy":
         reason = "it is a medium, not a disk"
+    elif planned.drive.interface == "nvme":
+        # Linux ends a transaction of ext4's with such a write, and no flush after it.
+        reason = "QEMU's NVMe disks take a write with FUA for any other, so it would be lost; use virtio or scsi"
     elif file.read_only:
         reason = "it is read-only"
     elif file.path.parent != vm._folder:

@@ -82,9 +82,6 @@ def test_snapshots_and_starts_have_what_is_in_it(vm: VM, media: Path) -> None:
     assert shown(vm, "cdrom0") == ""
     drive.change(media / "c.iso")
     assert shown(vm, "cdrom0") == "ccc"
-    vm.power_cut()
-    vm.start()
-    assert shown(vm, "cdrom0") == "ccc"
     drive.eject()
     vm.power_cut()
     vm.start()
