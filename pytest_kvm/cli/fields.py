@@ -13,6 +13,7 @@ from typing import TypeVar
 from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
+from pytest_kvm.spec.firmware import names_firmware_file
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec, from_folder
@@ -94,6 +95,10 @@ def _object(text: str) -> object:
         return json.loads(text)
     except ValueError as error:
         raise SpecError(f"--meta-data={text}: it is no JSON: {error}", keyword="meta_data", value=text) from None
+
+
+def _firmware(text: str) -> object:
+    return Path(text) if names_firmware_file(text) else text
 
 
 def _seed(text: str) -> object:
@@ -179,6 +184,7 @@ FIELDS: Mapping[str, _Field] = {
     "kernel": _Field("--kernel", "PATH", "kernel to boot, with the image's userland or without one", Path),
     "initrd": _Field("--initrd", "PATH", "its initramfs", Path),
     "append": _Field("--append", "TEXT", "more for the kernel's command line"),
+    "firmware": _Field("--firmware", "KIND", "bios (the default), uefi, uefi-secure, or a file", _firmware),
     "boot": _Field("--boot", "TEXT", "boot order, as for QEMU's -boot"),
     "drives": _Field(
         "--drive", "DRIVE", "a drive: PATH or size=SIZE, and Drive's fields: a.qcow2,interface=ide", _drive, many=True

@@ -21,7 +21,7 @@ from pytest_kvm.machine.disks import write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
-from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive, PlannedFirmware, Ram
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
@@ -63,6 +63,7 @@ def template_key(
         ram=Ram() if plan.ram is not None else None,
         monitor=None,
         gdb=None,
+        firmware=_same_firmware(plan.firmware, contents) if plan.firmware is not None else None,
     )
     content = {
         "format": FORMAT,
@@ -74,6 +75,11 @@ def template_key(
         "host": host_identity(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _same_firmware(firmware: PlannedFirmware, contents: Contents) -> PlannedFirmware:
+    template = Path(contents.of_file(firmware.template)) if firmware.template is not None else None
+    return replace(firmware, code=Path(contents.of_file(firmware.code)), template=template, variables=template)
 
 
 def _ready(spec: VMSpec, image: Image | None) -> object:

@@ -27,10 +27,11 @@ from pytest_kvm.machine.beginning import choose_origin
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
 from pytest_kvm.machine.disks import check_files
+from pytest_kvm.machine.firmware import find_firmware
 from pytest_kvm.machine.kernels import Kernels, running_kernel
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
-from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor, with_vmcoreinfo
+from pytest_kvm.machine.planning import complete, make_plan, reachable, with_memory, with_monitor, with_vmcoreinfo
 from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
@@ -149,8 +150,7 @@ class Launcher:
     def _sized(self, spec: VMSpec, image_of: Callable[[VMSpec], Image | None]) -> VMSpec:
         if spec.memory is not None:
             return spec
-        image = image_of(spec)
-        return spec.replace(memory=image.memory if image is not None else None)
+        return with_memory(spec, image_of(spec))
 
     def create(
         self, spec: VMSpec, snapshot: Snapshot | None = None, *, holder: Holder = NOBODY, share: Share | None = None
@@ -249,7 +249,7 @@ class Launcher:
         check_place(spec)
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
-        plan = make_plan(spec, image, accel, seed=seed)
+        plan = make_plan(spec, image, accel, seed=seed, firmware=find_firmware(spec, self.binary))
         if self._settings.monitor:
             plan = with_monitor(plan)
         if halted and plan.gdb is not None:

@@ -118,7 +118,7 @@ class Machine:
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
-        if plan.firmware is not None:
+        if plan.seabios is not None:
             self._firmware = SerialPort(io=io, watch=self.watch, log_path=folder.path / "firmware.log")
             self.watcher.listen(self._firmware)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kvm.guest.shell.lane import SavedLane
-from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedNic, Ram
+from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedFirmware, PlannedNic, Ram
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.image import Image
@@ -31,6 +31,7 @@ _CLASSES = (
     Forward,
     Plan,
     PlannedDrive,
+    PlannedFirmware,
     PlannedNic,
     DriveFile,
     Channel,

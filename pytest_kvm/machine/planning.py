@@ -19,19 +19,23 @@ from pytest_kvm.qemu.plan import (
     SEED_DISK,
     Channel,
     Plan,
+    PlannedFirmware,
     Ram,
     has_backend,
     machine_kind,
     plan_nics,
 )
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
-from pytest_kvm.spec.size import DEFAULT_MEMORY
+from pytest_kvm.spec.size import DEFAULT_MEMORY, parse_memory
 from pytest_kvm.spec.vm import VMSpec
 
 VMCOREINFO = "vmcoreinfo"
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+# What UEFI, which stays in memory, leaves of 256 MiB is too little for an initramfs: "Failed to load initrd".
+UEFI_MEMORY = "512M"
 # The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
 KERNEL_APPEND = "console=ttyS0 panic=-1"
 _WAYS = {"shell": "our shell", "ssh": "SSH, as far as is known", "agent": "the QEMU guest agent, as far as is known"}
@@ -49,14 +53,23 @@ def reachable(image: Image, spec: VMSpec) -> Image:
     )
 
 
+def with_memory(spec: VMSpec, image: Image | None) -> VMSpec:
+    """Return the spec with the memory that a machine has when the test does not say it."""
+    if spec.memory is not None:
+        return spec
+    memory = image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY
+    if spec.firmware in UEFI and parse_memory(memory).size < parse_memory(UEFI_MEMORY).size:
+        memory = UEFI_MEMORY
+    return spec.replace(memory=memory)
+
+
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     """Return the spec with what depends on the image filled in; raises SpecError for what the image does not offer."""
     for way, offer in _WAYS.items():
         if spec.ready == way and (image is None or way not in image.ways):
             label = image.label if image is not None else None
             raise SpecError(f"vm(ready={way!r}): image {label!r} does not offer {offer}", keyword="ready")
-    if spec.memory is None:
-        spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
+    spec = with_memory(spec, image)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
     if spec.extras is None:
@@ -91,10 +104,18 @@ def _driver(device: str) -> str:
     return device.partition(",")[0].removeprefix("driver=")
 
 
-def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | None = None) -> Plan:
+def make_plan(
+    spec: VMSpec,
+    image: Image | None,
+    accel: str,
+    *,
+    seed: Path | None = None,
+    firmware: PlannedFirmware | None = None,
+) -> Plan:
     """Return the plan of a complete spec, without files for its drives.
 
-    ``accel`` is the accelerator that was chosen, ``seed`` the file of the image's seed. Raises SpecError.
+    ``accel`` is the accelerator that was chosen, ``seed`` the file of the image's seed, ``firmware`` what is there in
+    place of QEMU's own. Raises SpecError.
     """
     kind = machine_kind(spec.machine)
     kernel = spec.kernel or (image.kernel if image else None)
@@ -120,12 +141,15 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
     shell = image is not None and image.shell and kind != "none"
     agent = image is not None and image.agent and kind != "none"
     forwards = [parse_hostfwd(value) for value in spec.hostfwd]
+    # So does SeaBIOS in a file of the user's; what OVMF would say there is not for people.
+    speaks = kernel is None and kind in ("q35", "pc") and (firmware is None or not firmware.flash)
     return Plan(
         spec=spec,
         accel=text,
         qmp=Channel("qmp", _NOT_YET, connected=False),
         console=Channel("console", _NOT_YET) if kind != "none" else None,
-        firmware=Channel("firmware", _NOT_YET) if kernel is None and kind in ("q35", "pc") else None,
+        seabios=Channel("firmware", _NOT_YET) if speaks else None,
+        firmware=firmware,
         kernel=Path(kernel) if kernel is not None else None,
         initrd=Path(initrd) if initrd is not None else None,
         append=append,

@@ -17,7 +17,7 @@ from pytest_kvm.errors import MachineError, QEMUExited, QMPError
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
 from pytest_kvm.machine.planning import shell_ports
-from pytest_kvm.machine.preserved import INITRD, KERNEL, LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, write
+from pytest_kvm.machine.preserved import LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, files_of, write
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.qemu.migration import ENDS, NotSaved, preparations
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, DriveFile, Plan, PlannedDrive, Ram
@@ -179,9 +179,8 @@ def _save_files(vm: VM, into: Path) -> None:
     """Write what is in files: disks, with all that they are overlays on, kernel and console."""
     for planned, file in vm._plan.drives:
         _save_disk(vm, planned, file, into)
-    for name, path in ((KERNEL, vm._plan.kernel), (INITRD, vm._plan.initrd)):
-        if path is not None:
-            shutil.copyfile(path, into / name)
+    for name, path in files_of(vm._plan):
+        shutil.copyfile(path, into / name)
     (into / LOG).write_bytes(vm.serial.log_path.read_bytes() if vm.serial is not None else b"")
     (into / SHOWN).write_bytes(vm.serial.last() if vm.serial is not None else b"")
 

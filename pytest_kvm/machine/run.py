@@ -144,7 +144,7 @@ def _names(plan: Plan) -> list[str]:
         plan.monitor,
         plan.gdb,
         plan.console,
-        plan.firmware,
+        plan.seabios,
         plan.agent,
         *(channel for _, channel in plan.ports),
     ]
@@ -169,7 +169,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         plan,
         qmp=filled(plan.qmp),
         console=filled(plan.console) if plan.console else None,
-        firmware=filled(plan.firmware) if plan.firmware else None,
+        seabios=filled(plan.seabios) if plan.seabios else None,
         ports=[(name, filled(channel)) for name, channel in plan.ports],
         agent=filled(plan.agent) if plan.agent else None,
         monitor=filled(plan.monitor) if plan.monitor else None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import RunDir, make_run_dir
+from pytest_kvm.machine.firmware import with_variables
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
@@ -177,8 +178,10 @@ def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
 
 
 def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
+    folder = make_run_dir()
     plan = replace(
         without_forwards(vm._plan),
+        firmware=with_variables(vm._plan.firmware, folder.path),
         ports=shell_ports(ports),
         ram=ram.shared(),
         incoming=True,
@@ -188,7 +191,7 @@ def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
         plan,
         binary=vm._binary,
         image=vm._image,
-        folder=make_run_dir(),
+        folder=folder,
         io=vm._io,
         timeout=vm._timeout,
         pace=vm.watch.pace,

@@ -13,6 +13,7 @@ from pytest_kvm.files import opened
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine import late
 from pytest_kvm.machine.disks import prepare
+from pytest_kvm.machine.firmware import with_variables
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.repair import needs_repair, repair
@@ -61,7 +62,7 @@ class Boot:
     def start(self, vm: VM, *, wait: bool) -> Started:
         """Boot the machine with fresh disks."""
         drives = prepare([replace(planned, port="") for planned in self.drives], vm._folder, vm._binary)
-        vm._plan = replace(vm._plan, drives=drives)
+        vm._plan = replace(vm._plan, drives=drives, firmware=with_variables(vm._plan.firmware, vm._folder))
         if wants_shared_memory(vm.spec):
             vm._plan = replace(vm._plan, ram=Ram(shared=True))
         return boot(vm, wait=wait, reason=self.reason)
@@ -133,6 +134,8 @@ def _incoming(
     return replace(
         vm._plan,
         drives=drives,
+        # QEMU writes the saved ones over these: the flash memory is part of its state.
+        firmware=with_variables(vm._plan.firmware, vm._folder),
         nics=[replace(nic, mac=mac) for nic, mac in zip(vm._plan.nics, guest.macs, strict=True)],
         ports=shell_ports(guest.ports),
         ram=ram.private(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from pytest_kvm.qemu.plan import SEED_DISK, Channel, DriveFile, Plan, Ram
+from pytest_kvm.qemu.plan import SEED_DISK, Channel, DriveFile, Plan, PlannedFirmware, Ram
 
 
 def by_hand(plan: Plan, originals: Mapping[str, DriveFile]) -> Plan:
@@ -19,7 +19,8 @@ def by_hand(plan: Plan, originals: Mapping[str, DriveFile]) -> Plan:
         plan,
         qmp=_alone(plan.qmp),
         console=_alone(plan.console) if plan.console is not None else None,
-        firmware=None,
+        seabios=None,
+        firmware=_unwritten(plan.firmware) if plan.firmware is not None else None,
         monitor=None,
         gdb=None,
         halted=False,
@@ -50,11 +51,17 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
         yield "Nobody answers at the other end of the virtio-serial ports."
     if any(planned.id in originals for planned, _ in plan.drives):
         yield "Disks begin as they did in the test, or empty; what is written to them is thrown away."
+    if plan.firmware is not None and plan.firmware.template is not None:
+        yield "UEFI variables begin as the firmware's packages have them; what is written to them is thrown away."
     for planned, file in plan.drives:
         if planned.id == SEED_DISK:
             yield f"Drive {planned.id!r} is left out: the seed has secrets in it, and was removed with the session."
         elif planned.id not in originals:
             yield f"Drive {planned.id!r} is left out: its file, {planned.drive.file or file.path}, cannot be read."
+
+
+def _unwritten(firmware: PlannedFirmware) -> PlannedFirmware:
+    return replace(firmware, variables=firmware.template, temporary=True)
 
 
 def _alone(channel: Channel) -> Channel:

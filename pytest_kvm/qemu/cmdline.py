@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
+from pytest_kvm.qemu.flash import firmware_arguments, machine_properties
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
@@ -47,7 +48,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-nodefaults", "-no-user-config")
     if binary.sandbox:
         yield from ("-sandbox", SANDBOX)
-    yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + (f",memory-backend={RAM}" if plan.ram else ""))
+    yield from ("-machine", _machine(plan))
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _monitor(plan)
@@ -67,10 +68,12 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-action", "panic=pause")
     if plan.console is not None:
         yield from _console(plan.console)
-    if plan.firmware is not None and "isa-debugcon" in binary.devices:
+    if plan.seabios is not None and "isa-debugcon" in binary.devices:
         # SeaBIOS, src/output.c: its messages go to this port, too, when QEMU has something there.
-        yield from _chardev(plan.firmware)
-        yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.firmware.id}))
+        yield from _chardev(plan.seabios)
+        yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.seabios.id}))
+    if plan.firmware is not None:
+        yield from firmware_arguments(plan.firmware)
     yield from _boot(plan)
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)
@@ -81,6 +84,15 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from _shares(plan, binary)
     for device in spec.devices:
         yield from ("-device", device)
+
+
+def _machine(plan: Plan) -> str:
+    parts = [plan.spec.machine or DEFAULT_MACHINE]
+    if plan.ram:
+        parts.append(f"memory-backend={RAM}")
+    if plan.firmware is not None:
+        parts += machine_properties(plan.firmware)
+    return ",".join(parts)
 
 
 def _memory(memory: int | str | None) -> str:

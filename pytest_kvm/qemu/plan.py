@@ -99,21 +99,42 @@ class Ram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedFirmware:
+    """Firmware in place of QEMU's own: its ``code``, which nobody writes.
+
+    In ``flash`` memory it has a second device for its ``variables``, the machine's own file, which begins as a copy of
+    ``template`` (None: there are none to be kept); else QEMU loads it as ``-bios``. ``secure`` lets only code in SMM
+    write the variables; ``temporary`` has QEMU throw away what is written.
+    """
+
+    code: Path
+    code_format: str = "raw"
+    flash: bool = True
+    template: Path | None = None
+    variables: Path | None = None
+    variables_format: str = "raw"
+    smm: bool = False
+    secure: bool = False
+    temporary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything that the command line says.
 
-    ``firmware`` is where SeaBIOS tells what it does, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
-    port's name and its chardev, those of our shell; ``agent`` is the guest agent's, ``monitor`` a second QMP monitor,
-    for somebody beside us, ``gdb`` where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An
-    ``incoming`` machine waits, paused, for the state of another one, which may come through a descriptor that is
-    ``inherited``; a ``halted`` one for gdb.
+    ``seabios`` is where SeaBIOS tells what it does, ``firmware`` what is there in its place, ``accel`` is QEMU's text,
+    ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent`` is the guest
+    agent's, ``monitor`` a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches. ``ram`` None leaves
+    the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state of another one, which
+    may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
     """
 
     spec: VMSpec
     accel: str
     qmp: Channel
     console: Channel | None = None
-    firmware: Channel | None = None
+    seabios: Channel | None = None
+    firmware: PlannedFirmware | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""

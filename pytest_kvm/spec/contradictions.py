@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import Forward, read_hostfwd
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference
@@ -72,6 +74,24 @@ def _kernel(given: Mapping[str, object]) -> SpecError | None:
     if given["machine"] != "none" or given["kernel"] is None:
         return None
     return _wrong(given, ("machine", "kernel"), "machine 'none' has no CPU that could run a kernel")
+
+
+def _firmware(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or given["firmware"] is None:
+        return None
+    return _wrong(given, ("machine", "firmware"), "machine 'none' has no CPU that could run firmware")
+
+
+def _boot_order(given: Mapping[str, object]) -> SpecError | None:
+    boot = given["boot"]
+    if given["firmware"] not in UEFI or not isinstance(boot, str):
+        return None
+    parsed = read_boot(boot)
+    if parsed.order is None and parsed.once is None:
+        return None
+    # EDK II, OvmfPkg's QemuBootOrderLib: it reads the list that QEMU makes of bootindex, and nothing else.
+    reason = "UEFI does not heed order= and once=; give what shall be booted first bootindex=0"
+    return _wrong(given, ("firmware", "boot"), f"{reason}, as in Drive(…, bootindex=0)")
 
 
 def _network(keyword: str) -> Rule:
@@ -192,6 +212,8 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image",), _seed_without_image),
     (("machine", "kernel"), _kernel),
     (("machine", "gdb"), _gdb),
+    (("machine", "firmware"), _firmware),
+    (("firmware", "boot"), _boot_order),
     (("nics", "hostfwd"), _network("hostfwd")),
     (("nics", "internet"), _network("internet")),
     (("image", "nics", "hostfwd"), _network_without_image("hostfwd")),

@@ -11,6 +11,7 @@ from typing import TypedDict
 from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import check_firmware
 from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
@@ -41,6 +42,7 @@ class VMFields(TypedDict, total=False):
     kernel: StrPath | None
     initrd: StrPath | None
     append: str
+    firmware: StrPath | None
     boot: str | None
     drives: Sequence[Drive]
     cdrom: StrPath | None
@@ -187,6 +189,7 @@ CHECKS: Mapping[str, Check] = {
     "kernel": optional(path),
     "initrd": optional(path),
     "append": text("text for the kernel's command line", r".*"),
+    "firmware": optional(check_firmware),
     "boot": optional(_boot),
     "drives": several("Drive(...)", "drives=[Drive(...)]", _drive),
     "cdrom": optional(path),

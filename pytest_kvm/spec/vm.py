@@ -13,12 +13,13 @@ from pytest_kvm.spec.construction import check_names, check_values, checked
 from pytest_kvm.spec.contradictions import check_together
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
+from pytest_kvm.spec.firmware import names_firmware_file
 from pytest_kvm.spec.image import FILES, Image, is_address
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.reference import holds_reference, replace_references
 from pytest_kvm.spec.share import Share
 
-PATHS = ("kernel", "initrd", "cdrom", "user_data")
+PATHS = ("kernel", "initrd", "firmware", "cdrom", "user_data")
 # The kernel of a built-in guest, by that one's name.
 BUILT_IN = "tiny:"
 
@@ -31,7 +32,8 @@ class VMSpec:
     ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an
     ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image
     needs, 256 MiB if it does not say). ``append`` is added to the image's kernel command line; it accumulates over
-    the levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
+    the levels of markers. ``firmware`` is ``bios`` (None: the same), ``uefi``, ``uefi-secure``, or a file.
+    ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
     ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed
     of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
@@ -53,6 +55,7 @@ class VMSpec:
     kernel: str | os.PathLike[str] | None = None
     initrd: str | os.PathLike[str] | None = None
     append: str = ""
+    firmware: str | os.PathLike[str] | None = None
     boot: str | None = None
     drives: Sequence[Drive] = ()
     cdrom: str | os.PathLike[str] | None = None
@@ -152,6 +155,8 @@ def _names_file(keyword: str, value: object) -> bool:
         return isinstance(value, os.PathLike)
     if keyword == "kernel" and str(value).startswith(BUILT_IN):
         return False
+    if keyword == "firmware":
+        return names_firmware_file(value)
     return keyword != "image" or (isinstance(value, (str, os.PathLike)) and is_path(value))
 
 

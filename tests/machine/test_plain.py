@@ -11,7 +11,7 @@ import pytest
 from pytest_kvm import Drive, Nic, SpecError, VMSpec
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine.plain import from_plain, to_plain
-from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedNic, Ram
+from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedFirmware, PlannedNic, Ram
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
 
@@ -31,6 +31,7 @@ PLAN = Plan(
     drives=[(PlannedDrive("disk0", SPEC.drives[0], 0, "rootport0"), DriveFile(Path("/b"), "qcow2"))],
     nics=[PlannedNic("net0", Nic(), "52:54:00:00:00:02", [parse_hostfwd(80)])],
     ram=Ram(),
+    firmware=PlannedFirmware(code=Path("/a/code"), template=Path("/a/vars"), smm=True),
 )
 
 
@@ -48,6 +49,7 @@ def test_a_whole_plan() -> None:
     assert isinstance(made, Plan)
     assert made.spec == SPEC
     assert (made.nics, made.kernel, made.ram, made.agent) == (PLAN.nics, PLAN.kernel, Ram(), None)
+    assert made.firmware == PLAN.firmware
     # JSON knows no tuples.
     assert [tuple(pair) for pair in made.drives] == PLAN.drives
 

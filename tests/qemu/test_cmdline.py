@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.qemu.cmdline import build, is_built, port_settings
-from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, plan_drives
+from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, PlannedFirmware, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
@@ -69,6 +69,34 @@ def test_q35_with_everything() -> None:
         "-device virtio-blk-pci,id=disk0,drive=disk0",
         "-rtc base=utc",
     )
+
+
+def test_firmware_in_flash() -> None:
+    firmware = PlannedFirmware(
+        code=Path("/f/code.qcow2"),
+        code_format="qcow2",
+        template=Path("/f/vars"),
+        variables=Path("/m/vars"),
+        smm=True,
+        secure=True,
+    )
+    assert build(plan(VMSpec(image=None, machine="q35,hpet=off"), firmware=firmware), binary()) == words(
+        HEAD,
+        "-machine q35,hpet=off,smm=on,pflash0=pflash0,pflash1=pflash1 -accel tcg",
+        QMP,
+        SIZE,
+        CONSOLE,
+        "-global driver=cfi.pflash01,property=secure,value=on",
+        """-blockdev '{"node-name": "pflash0", "driver": "qcow2", "read-only": true,"""
+        """ "file": {"driver": "file", "filename": "/f/code.qcow2"}}'""",
+        """-blockdev '{"node-name": "pflash1", "driver": "raw", "read-only": false,"""
+        """ "file": {"driver": "file", "filename": "/m/vars"}}'""",
+    )
+
+
+def test_firmware_that_is_loaded() -> None:
+    firmware = PlannedFirmware(code=Path("/f/a,b.bin"), flash=False)
+    assert tail(plan(VMSpec(image=None), firmware=firmware)) == ["-bios", "/f/a,b.bin"]
 
 
 def test_pc_has_no_root_ports() -> None:

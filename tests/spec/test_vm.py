@@ -38,6 +38,9 @@ def test_defaults() -> None:
         lambda: VMSpec(hostfwd=[8080, "udp::0-:8080", "tcp::2222-:22"], devices=("virtio-rng-pci",), timeout=1.5),
         lambda: VMSpec(drives=[Drive("a", index=0), Drive("b", index=0, interface="ide"), Drive("a")]),
         lambda: VMSpec(hostfwd=FromFixture("ports"), nics=[]),
+        lambda: VMSpec(firmware="uefi", boot="menu=on,strict=on"),
+        lambda: VMSpec(firmware="bios", boot="order=d"),
+        lambda: VMSpec(firmware=Path("OVMF"), boot="order=d"),
         lambda: Drive("data.qcow2", interface="ide", readonly=True),
         lambda: Drive("a.raw", snapshot=False, format="raw", properties={"logical_block_size": 4096}),
         lambda: Drive(size="1440k", interface="floppy", index=1),
@@ -53,7 +56,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
         "memory, kernel, initrd, "
-        "append, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
+        "append, firmware, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
         "devices, extras, autostart, ready, timeout, "
         "start, gdb or args",
     ),
@@ -77,6 +80,20 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         {"drives": Drive("a")},
         "vm(drives=Drive(file='a')): expected a list of Drive(...), got Drive(file='a') (Drive); "
         "write drives=[Drive(...)]",
+    ),
+    (
+        {"firmware": 3},
+        "vm(firmware=3): expected 'bios', 'uefi', 'uefi-secure' or the path of a firmware's file, got 3 (int)",
+    ),
+    ({"firmware": "efi"}, "vm(firmware='efi'): unknown firmware 'efi'; did you mean 'uefi'?"),
+    (
+        {"machine": "none", "firmware": "uefi"},
+        "vm(machine='none', firmware='uefi'): machine 'none' has no CPU that could run firmware",
+    ),
+    (
+        {"firmware": "uefi-secure", "boot": "once=d"},
+        "vm(firmware='uefi-secure', boot='once=d'): UEFI does not heed order= and once=; give what shall be booted "
+        "first bootindex=0, as in Drive(…, bootindex=0)",
     ),
     ({"drives": ["a"]}, "vm(drives=['a']): expected Drive(...), got 'a' (str); write Drive('a')"),
     ({"nics": ["e1000"]}, "vm(nics=['e1000']): expected Nic(...), got 'e1000' (str); write Nic(model='e1000')"),
