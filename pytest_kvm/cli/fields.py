@@ -213,5 +213,6 @@ FIELDS: Mapping[str, _Field] = {
     "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),
     "start": _Field("--start", "HOW", f"how it begins: {', '.join(START)}"),
     "gdb": _Field("--gdb", "", "let gdb attach to it, and say how", flag=True),
+    "tpm": _Field("--tpm", "VERSION", "give it a TPM, through swtpm: 2.0 or 1.2"),
     "args": _Field("--arg", "ARG", "an argument for QEMU, added last: --arg=-rtc --arg=base=utc", many=True),
 }

@@ -25,6 +25,7 @@ from pytest_kvm.journal import Journal
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
+from pytest_kvm.machine.tpm import with_tpm
 from pytest_kvm.machine.verdicts.watcher import Watcher
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
@@ -36,7 +37,7 @@ from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
-    from pytest_kvm.machine.sharing.virtiofs import Daemon
+    from pytest_kvm.machine.daemon import Daemon
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.templates import OpenTemplate
 
@@ -103,7 +104,7 @@ class Machine:
         # What was run in the guest, and what was said over QMP.
         self.commands_journal = Journal(folder.path / "commands.jsonl")
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
-        # What serves its shares while it runs.
+        # What serves its shares, and is its TPM, while it runs.
         self.daemons: list[Daemon] = []
         # Told how gdb attaches to it, whenever QEMU has been started.
         self.announce: Callable[[str], None] | None = None
@@ -229,18 +230,19 @@ class Machine:
         self._forwards = None
         self._launched = plan or self._plan
         try:
-            run = Run(
-                self._launched,
-                self._binary,
-                folder=self._folder,
-                io=self._io,
-                watch=self.watch,
-                on_event=self._on_event,
-                on_exit=self._on_exit,
-                attach=self._attach,
-                journal=self.qmp_journal,
-                deadline=deadline,
-            )
+            with contextlib.ExitStack() as stack:
+                run = Run(
+                    with_tpm(self, self._launched, stack),
+                    self._binary,
+                    folder=self._folder,
+                    io=self._io,
+                    watch=self.watch,
+                    on_event=self._on_event,
+                    on_exit=self._on_exit,
+                    attach=self._attach,
+                    journal=self.qmp_journal,
+                    deadline=deadline,
+                )
         except LaunchError as error:
             self._command = list(error.command)
             raise

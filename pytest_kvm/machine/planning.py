@@ -156,6 +156,7 @@ def make_plan(
         nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
+        tpm=Channel("swtpm", _NOT_YET) if spec.tpm else None,
         gdb=Channel(GDB, _NOT_YET, connected=False) if spec.gdb else None,
         extras=tuple(spec.extras or ()),
         ram=Ram() if has_backend(spec) else None,

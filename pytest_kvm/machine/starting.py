@@ -19,6 +19,7 @@ from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.sharing.requirements import wants_shared_memory
 from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
+from pytest_kvm.machine.tpm import forget
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
 from pytest_kvm.qemu.ram import RamFile
@@ -108,6 +109,7 @@ def clone(
     state.check()
     with opened(state.path / DEVICES) as devices, contextlib.closing(state.ram(vm._binary)) as ram:
         drives = prepare(cold, vm._folder, vm._binary, saved=state.path)
+        forget(vm._folder)
         plan = _incoming(vm, state.guest, drives, ram, devices)
         vm._launch(began, plan)
         if vm.announce is not None:

@@ -26,6 +26,7 @@ def by_hand(plan: Plan, originals: Mapping[str, DriveFile]) -> Plan:
         halted=False,
         ports=[(name, _alone(channel)) for name, channel in plan.ports],
         agent=_alone(plan.agent) if plan.agent is not None else None,
+        tpm=None,
         drives=[
             (planned, replace(originals[planned.id], temporary=True))
             for planned, _ in plan.drives
@@ -51,6 +52,8 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
         yield "Nobody answers at the other end of the virtio-serial ports."
     if any(planned.id in originals for planned, _ in plan.drives):
         yield "Disks begin as they did in the test, or empty; what is written to them is thrown away."
+    if plan.tpm is not None:
+        yield "The TPM is left out: the test's was a swtpm that ended with the machine."
     if plan.firmware is not None and plan.firmware.template is not None:
         yield "UEFI variables begin as the firmware's packages have them; what is written to them is thrown away."
     for planned, file in plan.drives:

@@ -70,6 +70,12 @@ def _gdb(given: Mapping[str, object]) -> SpecError | None:
     return _wrong(given, ("machine", "gdb"), "a machine without a CPU has nothing that could be debugged")
 
 
+def _tpm(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or not given["tpm"]:
+        return None
+    return _wrong(given, ("machine", "tpm"), "machine 'none' has nothing that could use a TPM")
+
+
 def _kernel(given: Mapping[str, object]) -> SpecError | None:
     if given["machine"] != "none" or given["kernel"] is None:
         return None
@@ -212,6 +218,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image",), _seed_without_image),
     (("machine", "kernel"), _kernel),
     (("machine", "gdb"), _gdb),
+    (("machine", "tpm"), _tpm),
     (("machine", "firmware"), _firmware),
     (("firmware", "boot"), _boot_order),
     (("nics", "hostfwd"), _network("hostfwd")),

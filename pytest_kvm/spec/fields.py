@@ -23,6 +23,7 @@ from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_t
 
 ACCELERATORS = ("auto", "kvm", "tcg", "hvf")
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+TPM = ("2.0", "1.2")
 START = ("auto", "boot", "clone")
 # How what cloud-init understands begins (cloud-init's documentation, "User-data formats"); CirrOS runs scripts only.
 USER_DATA = ("#!", "#cloud-", "## template:", "#include", "#part-handler", "Content-Type:", "MIME-Version:")
@@ -60,6 +61,7 @@ class VMFields(TypedDict, total=False):
     timeout: float | None
     start: str
     gdb: bool
+    tpm: bool | str
     args: Sequence[str]
 
 
@@ -174,6 +176,13 @@ def _boot(value: object) -> None:
     read_boot(value)  # type: ignore[arg-type]
 
 
+def _tpm(value: object) -> None:
+    if not isinstance(value, (bool, str)):
+        raise expected_type("True, False, '2.0' or '1.2'", value)
+    if isinstance(value, str) and value not in TPM:
+        raise expected("True, False, '2.0' or '1.2'", value)
+
+
 def _hostfwd(value: object) -> None:
     read_hostfwd(value)  # type: ignore[arg-type]
 
@@ -207,5 +216,6 @@ CHECKS: Mapping[str, Check] = {
     "timeout": optional(seconds),
     "start": one_of(*START),
     "gdb": boolean,
+    "tpm": _tpm,
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
 }

@@ -38,7 +38,8 @@ class VMSpec:
     of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
     the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
-    machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. The table in the README
+    machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. ``tpm`` is a TPM's
+    version, ``2.0`` or ``1.2`` (True: 2.0). The table in the README
     has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
@@ -73,6 +74,7 @@ class VMSpec:
     timeout: float | None = None
     start: str = "auto"
     gdb: bool = False
+    tpm: bool | str = False
     args: Sequence[str] = ()
 
     def _check(self) -> None:

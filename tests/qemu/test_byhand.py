@@ -71,6 +71,12 @@ def test_firmware_whose_variables_are_its_own() -> None:
     )
 
 
+def test_one_with_a_tpm() -> None:
+    planned = plan(VMSpec(image=None, tpm=True), tpm=Channel("swtpm", 15), inherited=[15])
+    assert "-tpmdev" not in build(by_hand(planned, {}), binary())
+    assert "The TPM is left out: the test's was a swtpm that ended with the machine." in differences(planned, {})
+
+
 def test_one_that_waits_for_gdb() -> None:
     planned = plan(VMSpec(image=None, machine="none"), gdb=Channel("gdb", 14, connected=False), halted=True)
     command = build(by_hand(planned, {}), binary())

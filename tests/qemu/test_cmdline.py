@@ -99,6 +99,13 @@ def test_firmware_that_is_loaded() -> None:
     assert tail(plan(VMSpec(image=None), firmware=firmware)) == ["-bios", "/f/a,b.bin"]
 
 
+@pytest.mark.parametrize(("tpm", "device"), [(True, "tpm-crb"), ("2.0", "tpm-crb"), ("1.2", "tpm-tis")])
+def test_tpm(tpm: bool | str, device: str) -> None:
+    assert tail(plan(VMSpec(image=None, tpm=tpm), tpm=Channel("swtpm", 15))) == words(
+        f"-chardev socket,id=swtpm,fd=15 -tpmdev emulator,id=tpm0,chardev=swtpm -device {device},id=tpm0,tpmdev=tpm0"
+    )
+
+
 def test_pc_has_no_root_ports() -> None:
     assert build(plan(VMSpec(machine="pc", nics=[]), extras=EXTRAS), binary()) == words(
         HEAD,

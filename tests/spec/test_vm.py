@@ -58,7 +58,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         "memory, kernel, initrd, "
         "append, firmware, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
         "devices, extras, autostart, ready, timeout, "
-        "start, gdb or args",
+        "start, gdb, tpm or args",
     ),
     (
         {"name": "a b"},
@@ -86,6 +86,9 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         "vm(firmware=3): expected 'bios', 'uefi', 'uefi-secure' or the path of a firmware's file, got 3 (int)",
     ),
     ({"firmware": "efi"}, "vm(firmware='efi'): unknown firmware 'efi'; did you mean 'uefi'?"),
+    ({"tpm": "2"}, "vm(tpm='2'): expected True, False, '2.0' or '1.2', got '2'"),
+    ({"tpm": 2}, "vm(tpm=2): expected True, False, '2.0' or '1.2', got 2 (int)"),
+    ({"machine": "none", "tpm": True}, "vm(machine='none', tpm=True): machine 'none' has nothing that could use a TPM"),
     (
         {"machine": "none", "firmware": "uefi"},
         "vm(machine='none', firmware='uefi'): machine 'none' has no CPU that could run firmware",
