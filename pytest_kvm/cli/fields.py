@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.board import WATCHDOG
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
 from pytest_kvm.spec.firmware import names_firmware_file
@@ -90,11 +91,24 @@ def _number(text: str) -> float:
         raise SpecError(f"--timeout={text}: expected a number of seconds", keyword="timeout", value=text) from None
 
 
-def _object(text: str) -> object:
+def _object(text: str, option: str = "--meta-data") -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SpecError(f"--meta-data={text}: it is no JSON: {error}", keyword="meta_data", value=text) from None
+        keyword = option.removeprefix("--").replace("-", "_")
+        raise SpecError(f"{option}={text}: it is no JSON: {error}", keyword=keyword, value=text) from None
+
+
+def _fw_cfg(text: str) -> object:
+    return _object(text, "--fw-cfg")
+
+
+def _smbios(text: str) -> object:
+    """Read the tables by their types, which JSON has to have as texts."""
+    found = _object(text, "--smbios")
+    if not isinstance(found, dict):
+        return found
+    return {int(number) if number.isdecimal() else number: table for number, table in found.items()}
 
 
 def _firmware(text: str) -> object:
@@ -214,5 +228,9 @@ FIELDS: Mapping[str, _Field] = {
     "start": _Field("--start", "HOW", f"how it begins: {', '.join(START)}"),
     "gdb": _Field("--gdb", "", "let gdb attach to it, and say how", flag=True),
     "tpm": _Field("--tpm", "VERSION", "give it a TPM, through swtpm: 2.0 or 1.2"),
+    "watchdog": _Field("--watchdog", "ACTION", f"give it a watchdog, which does this: {', '.join(WATCHDOG)}"),
+    "vsock": _Field("--vsock", "", "give it an address on vsock", flag=True),
+    "fw_cfg": _Field("--fw-cfg", "JSON", "texts for the guest's firmware and kernel, by their names", _fw_cfg),
+    "smbios": _Field("--smbios", "JSON", 'fields of SMBIOS tables: {"1": {"serial": "S1"}}', _smbios),
     "args": _Field("--arg", "ARG", "an argument for QEMU, added last: --arg=-rtc --arg=base=utc", many=True),
 }

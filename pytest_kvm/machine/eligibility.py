@@ -36,6 +36,8 @@ def why_not(spec: VMSpec, plan: Plan, cold: list[PlannedDrive], *, binary: QEMUB
 
 
 def _unreadable(spec: VMSpec) -> str | None:
+    if spec.vsock:
+        return "vsock=True: the state of vsock is in the host's kernel and cannot be saved"
     for device in spec.devices:
         if device.startswith(_OUTSIDE):
             return f"devices: the state of {device.partition(',')[0]!r} is outside QEMU and cannot be saved"

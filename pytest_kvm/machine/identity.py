@@ -17,6 +17,7 @@ from typing import Any
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.remembering import Remembered, file_identity
 from pytest_kvm.images.formats import NotADisk, detect_format, names_file, read_qcow2
+from pytest_kvm.machine.board import having_read
 from pytest_kvm.machine.disks import write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
@@ -54,7 +55,7 @@ def template_key(
     kernel = [Path(contents.of_file(path)) if path is not None else None for path in (plan.kernel, plan.initrd)]
     canonical = replace(
         plan,
-        spec=spec.replace(name="template", hostfwd=[], internet=False, shares=[]),
+        spec=having_read(spec, contents.of_file).replace(name="template", hostfwd=[], internet=False, shares=[]),
         nics=[replace(nic, mac=nic.nic.mac or "", forwards=()) for nic in plan.nics],
         drives=files,
         kernel=kernel[0],
@@ -73,6 +74,7 @@ def template_key(
         "qemu": binary.identity,
         "firmware": _firmware(binary),
         "host": host_identity(),
+        "bytes": {name: content.hex() for name, content in (spec.fw_cfg or {}).items() if isinstance(content, bytes)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 

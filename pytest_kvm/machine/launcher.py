@@ -24,6 +24,7 @@ from pytest_kvm.kernel.traces.decoding import Decoder
 from pytest_kvm.kernel.traces.memory import Memory
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.beginning import choose_origin
+from pytest_kvm.machine.board import check_board
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
 from pytest_kvm.machine.disks import check_files
@@ -40,7 +41,6 @@ from pytest_kvm.machine.sharing.shares import Sharing
 from pytest_kvm.machine.snapshots import Snapshot
 from pytest_kvm.machine.starting import Boot, Origin
 from pytest_kvm.machine.templates import Templates
-from pytest_kvm.machine.tpm import check_tpm
 from pytest_kvm.machine.vm import VM
 from pytest_kvm.qemu.binary import QEMUBinary, find_qemu
 from pytest_kvm.qemu.iothread import IOThread
@@ -248,7 +248,7 @@ class Launcher:
             image = reachable(image, spec)
         spec = chosen(complete(spec, image), self._settings.share)
         check_place(spec)
-        check_tpm(spec, self.binary)
+        check_board(spec, self.binary)
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed, firmware=find_firmware(spec, self.binary))

@@ -22,6 +22,7 @@ from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.journal import Journal
+from pytest_kvm.machine.board import with_contents
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -232,7 +233,7 @@ class Machine:
         try:
             with contextlib.ExitStack() as stack:
                 run = Run(
-                    with_tpm(self, self._launched, stack),
+                    with_tpm(self, with_contents(self._launched, self._folder), stack),
                     self._binary,
                     folder=self._folder,
                     io=self._io,

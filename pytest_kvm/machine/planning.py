@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
+from pytest_kvm.machine.board import new_cid
 from pytest_kvm.qemu.plan import (
     GDB,
     IMAGE_DISK,
@@ -156,6 +157,7 @@ def make_plan(
         nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
+        cid=new_cid() if spec.vsock else None,
         tpm=Channel("swtpm", _NOT_YET) if spec.tpm else None,
         gdb=Channel(GDB, _NOT_YET, connected=False) if spec.gdb else None,
         extras=tuple(spec.extras or ()),

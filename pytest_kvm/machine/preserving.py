@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.machine.board import having_read
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.preserved import LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, files_of, write
 from pytest_kvm.machine.repair import needs_repair, repair
@@ -207,7 +208,7 @@ def _lasting(vm: VM, machine: str) -> Plan:
         first = machine  # what q35 means changes with QEMU's version
     return replace(
         plan,
-        spec=plan.spec.replace(machine=first + comma + rest, shares=[]),
+        spec=having_read(plan.spec, Path.read_bytes).replace(machine=first + comma + rest, shares=[]),
         ports=shell_ports(vm.shell.ports) if vm.shell is not None else plan.ports,
         ram=Ram() if plan.ram is not None else None,
         incoming=False,

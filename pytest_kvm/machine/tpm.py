@@ -13,7 +13,7 @@ from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.host.swtpm import swtpm_command
 from pytest_kvm.machine.daemon import Daemon, report_lost
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.cmdline import TPM_DEVICES, tpm_version
+from pytest_kvm.qemu.board import TPM_DEVICES, tpm_version
 from pytest_kvm.qemu.plan import Plan, machine_kind
 from pytest_kvm.spec.vm import VMSpec
 

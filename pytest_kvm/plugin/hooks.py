@@ -37,7 +37,7 @@ __tracebackhide__ = True
 FIELDS = (
     "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, firmware=, boot=, drives=, cdrom=, "
     "nics=, hostfwd=, internet=, user_data=, meta_data=, seed=, shares=, devices=, extras=, autostart=, ready=, "
-    "timeout=, start=, gdb=, tpm=, args="
+    "timeout=, start=, gdb=, tpm=, watchdog=, vsock=, fw_cfg=, smbios=, args="
 )
 # What tests end with besides exceptions; pytest's own end of a session is none of them.
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)

@@ -52,15 +52,22 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
         yield "Nobody answers at the other end of the virtio-serial ports."
     if any(planned.id in originals for planned, _ in plan.drives):
         yield "Disks begin as they did in the test, or empty; what is written to them is thrown away."
-    if plan.tpm is not None:
-        yield "The TPM is left out: the test's was a swtpm that ended with the machine."
-    if plan.firmware is not None and plan.firmware.template is not None:
-        yield "UEFI variables begin as the firmware's packages have them; what is written to them is thrown away."
+    yield from _on_board(plan)
     for planned, file in plan.drives:
         if planned.id == SEED_DISK:
             yield f"Drive {planned.id!r} is left out: the seed has secrets in it, and was removed with the session."
         elif planned.id not in originals:
             yield f"Drive {planned.id!r} is left out: its file, {planned.drive.file or file.path}, cannot be read."
+
+
+def _on_board(plan: Plan) -> Iterator[str]:
+    for name, content in (plan.spec.fw_cfg or {}).items():
+        if isinstance(content, bytes):
+            yield f"{name} of fw_cfg, which is bytes, is left out."
+    if plan.tpm is not None:
+        yield "The TPM is left out: the test's was a swtpm that ended with the machine."
+    if plan.firmware is not None and plan.firmware.template is not None:
+        yield "UEFI variables begin as the firmware's packages have them; what is written to them is thrown away."
 
 
 def _unwritten(firmware: PlannedFirmware) -> PlannedFirmware:

@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
+from pytest_kvm.qemu.board import board_arguments
 from pytest_kvm.qemu.flash import firmware_arguments, machine_properties
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.smp import parse_smp
-from pytest_kvm.spec.vm import VMSpec
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
@@ -25,9 +25,6 @@ AGENT_PORT = "org.qemu.guest_agent.0"
 RAM = "ram"
 ROOT_PORTS = 4
 NINEP = "virtio-9p-pci"
-TPM = "tpm0"
-# The interfaces of TPMs on PCs, CRB and TIS (QEMU's docs/specs/tpm.rst); a TPM 1.2 has the older one only.
-TPM_DEVICES = {"2.0": "tpm-crb", "1.2": "tpm-tis"}
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
 MAX_PORTS = 31
 _MODELS = {"virtio": "virtio-net-pci", "rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
@@ -78,7 +75,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.seabios.id}))
     if plan.firmware is not None:
         yield from firmware_arguments(plan.firmware)
-    yield from _tpm(plan)
+    yield from board_arguments(plan)
     yield from _boot(plan)
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)
@@ -153,20 +150,6 @@ def _console(channel: Channel) -> Iterator[str]:
     else:
         yield from _chardev(channel)
         yield from ("-serial", f"chardev:{channel.id}")
-
-
-def tpm_version(spec: VMSpec) -> str | None:
-    """Return the version of the TPM that a machine is to have, None for none."""
-    return "2.0" if spec.tpm is True else spec.tpm or None
-
-
-def _tpm(plan: Plan) -> Iterator[str]:
-    version = tpm_version(plan.spec)
-    if plan.tpm is None or version is None:
-        return
-    yield from ("-chardev", option("socket", {"id": plan.tpm.id, "fd": plan.tpm.fd}))
-    yield from ("-tpmdev", option("emulator", {"id": TPM, "chardev": plan.tpm.id}))
-    yield from ("-device", option(TPM_DEVICES[version], {"id": TPM, "tpmdev": TPM}))
 
 
 def _boot(plan: Plan) -> Iterator[str]:

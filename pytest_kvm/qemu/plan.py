@@ -124,9 +124,10 @@ class Plan:
 
     ``seabios`` is where SeaBIOS tells what it does, ``firmware`` what is there in its place, ``accel`` is QEMU's text,
     ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent`` is the guest
-    agent's, ``tpm`` leads to swtpm, ``monitor`` is a second QMP monitor, for somebody beside us, ``gdb`` where gdb
-    attaches. ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the
-    state of another one, which may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
+    agent's, ``cid`` its address on vsock, ``tpm`` leads to swtpm, ``monitor`` is a second QMP monitor, for somebody
+    beside us, ``gdb`` where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An ``incoming``
+    machine waits, paused, for the state of another one, which may come through a descriptor that is ``inherited``; a
+    ``halted`` one for gdb.
     """
 
     spec: VMSpec
@@ -142,6 +143,7 @@ class Plan:
     nics: Sequence[PlannedNic] = ()
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
+    cid: int | None = None
     tpm: Channel | None = None
     monitor: Channel | None = None
     gdb: Channel | None = None

@@ -76,6 +76,12 @@ def _tpm(given: Mapping[str, object]) -> SpecError | None:
     return _wrong(given, ("machine", "tpm"), "machine 'none' has nothing that could use a TPM")
 
 
+def _fw_cfg(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or not given["fw_cfg"]:
+        return None
+    return _wrong(given, ("machine", "fw_cfg"), "machine 'none' has no fw_cfg")
+
+
 def _kernel(given: Mapping[str, object]) -> SpecError | None:
     if given["machine"] != "none" or given["kernel"] is None:
         return None
@@ -219,6 +225,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("machine", "kernel"), _kernel),
     (("machine", "gdb"), _gdb),
     (("machine", "tpm"), _tpm),
+    (("machine", "fw_cfg"), _fw_cfg),
     (("machine", "firmware"), _firmware),
     (("firmware", "boot"), _boot_order),
     (("nics", "hostfwd"), _network("hostfwd")),

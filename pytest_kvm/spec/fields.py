@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from pytest_kvm.spec.board import WATCHDOG, check_fw_cfg, check_smbios, check_tpm
 from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.drive import Drive
@@ -23,7 +24,6 @@ from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_t
 
 ACCELERATORS = ("auto", "kvm", "tcg", "hvf")
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
-TPM = ("2.0", "1.2")
 START = ("auto", "boot", "clone")
 # How what cloud-init understands begins (cloud-init's documentation, "User-data formats"); CirrOS runs scripts only.
 USER_DATA = ("#!", "#cloud-", "## template:", "#include", "#part-handler", "Content-Type:", "MIME-Version:")
@@ -62,6 +62,10 @@ class VMFields(TypedDict, total=False):
     start: str
     gdb: bool
     tpm: bool | str
+    watchdog: str | None
+    vsock: bool
+    fw_cfg: Mapping[str, str | bytes | os.PathLike[str]] | None
+    smbios: Mapping[int, Mapping[str, object] | Sequence[Mapping[str, object]]] | None
     args: Sequence[str]
 
 
@@ -176,13 +180,6 @@ def _boot(value: object) -> None:
     read_boot(value)  # type: ignore[arg-type]
 
 
-def _tpm(value: object) -> None:
-    if not isinstance(value, (bool, str)):
-        raise expected_type("True, False, '2.0' or '1.2'", value)
-    if isinstance(value, str) and value not in TPM:
-        raise expected("True, False, '2.0' or '1.2'", value)
-
-
 def _hostfwd(value: object) -> None:
     read_hostfwd(value)  # type: ignore[arg-type]
 
@@ -216,6 +213,10 @@ CHECKS: Mapping[str, Check] = {
     "timeout": optional(seconds),
     "start": one_of(*START),
     "gdb": boolean,
-    "tpm": _tpm,
+    "tpm": check_tpm,
+    "watchdog": optional(one_of(*WATCHDOG)),
+    "vsock": boolean,
+    "fw_cfg": optional(check_fw_cfg),
+    "smbios": optional(check_smbios),
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
 }

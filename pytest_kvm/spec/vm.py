@@ -39,8 +39,9 @@ class VMSpec:
     ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
     the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
     machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. ``tpm`` is a TPM's
-    version, ``2.0`` or ``1.2`` (True: 2.0). The table in the README
-    has every field.
+    version, ``2.0`` or ``1.2`` (True: 2.0), ``watchdog`` what QEMU does when a watchdog fires, ``vsock`` gives it an
+    address on vsock. ``fw_cfg`` are files for the guest's firmware and kernel (a text is the content), ``smbios``
+    the tables' fields by their type. The table in the README has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -75,6 +76,10 @@ class VMSpec:
     start: str = "auto"
     gdb: bool = False
     tpm: bool | str = False
+    watchdog: str | None = None
+    vsock: bool = False
+    fw_cfg: Mapping[str, str | bytes | os.PathLike[str]] | None = None
+    smbios: Mapping[int, Mapping[str, object] | Sequence[Mapping[str, object]]] | None = None
     args: Sequence[str] = ()
 
     def _check(self) -> None:
@@ -106,6 +111,9 @@ class VMSpec:
         for drive in self.drives:
             if isinstance(drive, Drive) and drive.file is not None and not holds_reference(drive.file):
                 yield "drives", Path(drive.file)
+        for content in (self.fw_cfg or {}).values():
+            if isinstance(content, os.PathLike):
+                yield "fw_cfg", Path(content)
 
 
 def check_fields(given: Mapping[str, object]) -> None:
@@ -146,6 +154,11 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
     drives = absolute.get("drives")
     if isinstance(drives, Sequence):
         absolute["drives"] = tuple(_drive_from_folder(drive, base) for drive in drives)
+    contents = absolute.get("fw_cfg")
+    if isinstance(contents, Mapping):
+        absolute["fw_cfg"] = {
+            name: base / content if isinstance(content, os.PathLike) else content for name, content in contents.items()
+        }
     shares = absolute.get("shares")
     if isinstance(shares, Sequence):
         absolute["shares"] = tuple(_share_from_folder(share, base) for share in shares)

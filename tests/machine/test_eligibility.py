@@ -52,6 +52,7 @@ def test_nothing_is_known_against_it(fields: dict[str, object]) -> None:
             {"args": ["-no-hpet"]},
             "args=['-no-hpet'] is passed to QEMU unread: nobody knows whether a clone could have it",
         ),
+        ({"vsock": True}, "vsock=True: the state of vsock is in the host's kernel and cannot be saved"),
         ({"machine": "none"}, "machine='none' is not one whose memory can be kept in a file"),
         ({"machine": "virt"}, "machine='virt' is not one whose memory can be kept in a file"),
         (

@@ -21,6 +21,8 @@ SPEC = VMSpec(
     nics=[Nic(mac="52:54:00:00:00:01")],
     user_data={"$": {"deep": [1, 2.5, None, True]}},
     ready=re.compile("x"),
+    fw_cfg={"opt/org.example/a": b"\0\xff", "opt/org.example/b": Path("/a/b")},
+    smbios={1: {"serial": "S"}, 8: [{"port_type": 3}]},
     args=["-boot", "order=c"],
 )
 PLAN = Plan(
@@ -56,7 +58,7 @@ def test_a_whole_plan() -> None:
 
 def test_what_cannot_be_written_down() -> None:
     with pytest.raises(TypeError, match="cannot be written down"):
-        to_plain(b"bytes")
+        to_plain({1, 2})
     with pytest.raises(TypeError, match="cannot be written down"):
         to_plain([{"key": object()}])
 

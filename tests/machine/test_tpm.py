@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
 from pytest_kvm import VM, HostError, MachineError, SpecError, VMFactory
 from pytest_kvm.host import swtpm
+from pytest_kvm.host.amounts import Limits
+from pytest_kvm.machine.launcher import Launcher
+from pytest_kvm.machine.preserved import Preserved
+from pytest_kvm.machine.preserving import preserve
+from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.tpm import NAME
 from pytest_kvm.waiting import Deadline
 
@@ -45,6 +53,17 @@ def test_clones_and_snapshots(vm: VM, vm_factory: VMFactory) -> None:
     vm.restore(state)
     assert register(vm) == first
     assert len({daemon_of(each) for each in (vm, other, copy)}) == 3
+
+
+@pytest.mark.vm(tpm=True, start="clone")
+def test_a_machine_that_is_brought_back(vm: VM, tmp_path: Path) -> None:
+    before = extend(vm)
+    assert preserve(vm, tmp_path / "state", test="test_it") == []
+    with contextlib.closing(Launcher(Settings(limits=Limits()))) as launcher:
+        found = Preserved.load(tmp_path / "state", launcher.binary)
+        with contextlib.closing(launcher.reopen(found)) as again:
+            assert register(again) == before
+    shutil.rmtree(tmp_path / "state")
 
 
 @pytest.mark.vm(tpm="1.2")

@@ -72,8 +72,9 @@ def test_firmware_whose_variables_are_its_own() -> None:
 
 
 def test_one_with_a_tpm() -> None:
-    planned = plan(VMSpec(image=None, tpm=True), tpm=Channel("swtpm", 15), inherited=[15])
+    planned = plan(VMSpec(image=None, tpm=True, fw_cfg={"opt/a": b"a"}), tpm=Channel("swtpm", 15), inherited=[15])
     assert "-tpmdev" not in build(by_hand(planned, {}), binary())
+    assert "opt/a of fw_cfg, which is bytes, is left out." in differences(planned, {})
     assert "The TPM is left out: the test's was a swtpm that ended with the machine." in differences(planned, {})
 
 

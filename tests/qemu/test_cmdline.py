@@ -106,6 +106,26 @@ def test_tpm(tpm: bool | str, device: str) -> None:
     )
 
 
+def test_board() -> None:
+    spec = VMSpec(
+        image=None,
+        watchdog="pause",
+        fw_cfg={"opt/a": "x,y", "opt/b": Path("/f/b,c"), "opt/bytes": b"in a file by then"},
+        smbios={1: {"serial": "a,b", "sku": 3}, 8: [{"port_type": 1}, {"port_type": 2}], 11: {"value": ["x", "y"]}},
+    )
+    assert tail(plan(spec, cid=1234)) == words(
+        "-action watchdog=pause -device i6300esb,id=watchdog0 -device vhost-vsock-pci,id=vsock0,guest-cid=1234",
+        "-fw_cfg name=opt/a,string=x,,y -fw_cfg name=opt/b,file=/f/b,,c",
+        "-smbios type=1,serial=a,,b,sku=3 -smbios type=8,port_type=1 -smbios type=8,port_type=2",
+        "-smbios type=11,value=x,value=y",
+    )
+
+
+def test_a_watchdog_of_the_tests_own() -> None:
+    spec = VMSpec(image=None, watchdog="reset", devices=["ib700,id=dog"])
+    assert tail(plan(spec)) == words("-action watchdog=reset -device ib700,id=dog")
+
+
 def test_pc_has_no_root_ports() -> None:
     assert build(plan(VMSpec(machine="pc", nics=[]), extras=EXTRAS), binary()) == words(
         HEAD,
