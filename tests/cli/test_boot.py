@@ -123,6 +123,7 @@ def test_a_command_that_takes_too_long() -> None:
         (["--share", "nowhere,guest=/mnt"], "/nowhere'): there is no such folder"),
         (["--timeout", "soon"], "--timeout=soon: expected a number of seconds"),
         (["--meta-data", "{"], "--meta-data={: it is no JSON: "),
+        (["--smbios", "["], "--smbios=[: it is no JSON: "),
         (["--ready", "pattern:("], "--ready=pattern:(: it is no regular expression: "),
         (["nosuchimage"], "image 'nosuchimage' is neither a file nor a known name"),
         (["--qemu", "/no/such/qemu"], "--kvm-qemu=/no/such/qemu: no such executable"),
@@ -248,3 +249,28 @@ def test_killed(temporary: Path) -> None:
 def test_every_field_is_an_option() -> None:
     given = {"image", *FIELDS}
     assert given == set(CHECKS) - {"autostart"}  # that says who starts it
+
+
+def test_firmware_and_board(tmp_path: Path) -> None:
+    (tmp_path / "mine.bin").touch()
+    told = ("--smbios", '{"1": {"serial": "S1"}}', "--fw-cfg", '{"opt/a": "b"}', "--watchdog", "pause", "--tpm", "2.0")
+    result = boot("none", "--firmware", "mine.bin", *told, "--print-command", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    command = shlex.split(result.stdout.replace("\\\n", ""))
+    for option, value in (
+        ("-bios", str(tmp_path / "mine.bin")),
+        ("-smbios", "type=1,serial=S1"),
+        ("-fw_cfg", "name=opt/a,string=b"),
+    ):
+        assert command[command.index(option) + 1] == value
+    assert "watchdog=pause" in command
+    assert "-tpmdev" not in command  # nobody runs swtpm by hand
+
+
+def test_uefi_by_hand() -> None:
+    words = shlex.split(boot("none", "--firmware", "uefi", "--print-command").stdout.replace("\\\n", ""))
+    assert any(word.startswith("if=pflash,") and word.endswith("snapshot=on") for word in words)
+    started = subprocess.run(
+        [*words, "-S"], input="\x01x", capture_output=True, text=True, check=False, timeout=TIMEOUT
+    )
+    assert (started.returncode, started.stderr) == (0, "")

@@ -45,12 +45,12 @@ def test_a_watchdog_that_pauses(vm: VM) -> None:
     assert vm.qmp.execute("query-status")["status"] == "watchdog"
 
 
-@pytest.mark.vm(watchdog="none", start="clone")
+@pytest.mark.vm(watchdog="pause")
 def test_a_watchdog_that_fires_unasked(vm: VM) -> None:
     with pytest.raises(GuestPanic) as caught:
         vm.run(f"{STARVE}; while :; do sleep 1; done")
     assert caught.value.kind == "watchdog"
-    assert caught.value.title == "watchdog: action none"
+    assert caught.value.title == "watchdog: action pause"
     vm.watcher.findings.all[-1].expected = True
 
 
@@ -102,9 +102,9 @@ def test_vsock(vm: VM) -> None:
     assert vm.started.reason.startswith("vsock=True: the state of vsock is in the host's kernel")
 
 
-def test_no_cid_without_vsock(shared: VM) -> None:
-    with pytest.raises(SpecError, match="VM 'shared' has no vsock; declare it with vsock=True"):
-        _ = shared.cid
+def test_no_cid_without_vsock(vm: VM) -> None:
+    with pytest.raises(SpecError, match="VM 'vm' has no vsock; declare it with vsock=True"):
+        _ = vm.cid
 
 
 # fw_cfg and SMBIOS

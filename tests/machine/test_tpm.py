@@ -66,6 +66,7 @@ def test_a_machine_that_is_brought_back(vm: VM, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "state")
 
 
+@pytest.mark.slow
 @pytest.mark.vm(tpm="1.2")
 def test_an_old_one(vm: VM) -> None:
     assert "active" in vm.run("ls /sys/class/tpm/tpm0").stdout.split()
