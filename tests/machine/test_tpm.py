@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -18,6 +19,9 @@ from pytest_kvm.machine.preserving import preserve
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.machine.tpm import NAME
 from pytest_kvm.waiting import Deadline
+from tests.sessions import PATIENCE, Session, temporary
+
+__all__ = ["temporary"]  # a fixture
 
 RESET = "0" * 64
 # TPM 2.0, part 3, TPM2_PCR_Extend of register 16 with a SHA-256 digest, authorized by an empty password.
@@ -110,3 +114,25 @@ def test_hosts_without_one(vm_factory: VMFactory, monkeypatch: pytest.MonkeyPatc
         f"{NAME}, which a machine with a TPM needs, is not installed\n"
         "  install it with 'pytest-kvm doctor --install --with swtpm'"
     )
+
+
+def test_it_ends_when_pytest_is_killed(pytester: pytest.Pytester, temporary: Path) -> None:
+    os.mkfifo(pytester.path / "ready")
+    pytester.makepyfile("""
+        import pytest
+        import time
+
+        @pytest.mark.vm(image=None, tpm=True)
+        def test_wait(vm):
+            with open("ready", "w") as ready:
+                ready.write(str(vm.pid))
+            time.sleep(10_000)
+    """)
+    with contextlib.closing(Session(pytester.path, temporary)) as session:
+        assert session.heard(pytester.path / "ready")
+        assert len(session.processes("swtpm")) == 1
+        session.process.kill()
+        assert session.gone(PATIENCE, "swtpm")
+        assert session.gone(PATIENCE, "qemu")
+        session.sweep()
+        assert session.left() == []
