@@ -141,7 +141,7 @@ def checked_defaults(defaults: object, request: pytest.FixtureRequest) -> VMSpec
     """Return the defaults, which the user may have overridden, with paths that start at the root folder."""
     if not isinstance(defaults, VMSpec):
         raise SpecError(f"vm_defaults: expected a VMSpec, got {shown(defaults)}; return vm_defaults.replace(...)")
-    files = {key: getattr(defaults, key) for key in ("image", *PATHS, "drives")}
+    files = {key: getattr(defaults, key) for key in ("image", *PATHS, "drives", "fw_cfg")}
     return defaults.replace(**from_folder(files, request.config.rootpath))  # type: ignore[arg-type]
 
 

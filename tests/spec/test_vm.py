@@ -14,7 +14,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.postponing import postponing
 from pytest_kvm.spec.reference import FromFixture
-from pytest_kvm.spec.vm import VMSpec, resolve
+from pytest_kvm.spec.vm import VMSpec, from_folder, resolve
 
 PATTERN = re.compile("tests done")
 
@@ -354,3 +354,14 @@ def test_fixtures_stand_in_for_values(tmp_path: Path) -> None:
 def test_wrong_names_of_fixtures(name: str) -> None:
     with pytest.raises(SpecError, match="expected the name of a fixture"):
         FromFixture(name)
+
+
+def test_files_for_firmware_start_at_the_folder() -> None:
+    given = {"firmware": "mine.bin", "fw_cfg": {"opt/a": Path("a"), "opt/b": "b"}}
+    made = from_folder(given, Path("/f"))
+    assert made == {"firmware": Path("/f/mine.bin"), "fw_cfg": {"opt/a": Path("/f/a"), "opt/b": "b"}}
+    assert from_folder({"firmware": "uefi"}, Path("/f")) == {"firmware": "uefi"}
+    assert list(VMSpec(**made).paths()) == [  # type: ignore[arg-type]  # as they were given
+        ("firmware", Path("/f/mine.bin")),
+        ("fw_cfg", Path("/f/a")),
+    ]
