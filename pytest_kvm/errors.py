@@ -22,6 +22,7 @@
         ├── SSHError         an SSH connection could not be made, or was lost
         ├── AgentError       the guest agent refused a command, or went away under it
         ├── TransferError    the guest did not take, or give, a file
+        ├── NegotiationError a virtio device and its driver have not agreed on what they should have
         ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
         ├── Verdict          the guest misbehaved
         │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
@@ -254,6 +255,18 @@ class CommandTimeout(WaitTimeout):
 
 class TeardownError(MachineError):
     """Something of a machine would have survived the test."""
+
+
+class NegotiationError(MachineError):
+    """What a virtio device and its driver have agreed on is not what it should be, or guest and QEMU tell it otherwise.
+
+    ``device`` is its id, ``problems`` what is wrong, a line each.
+    """
+
+    def __init__(self, message: str, *, device: str, problems: Sequence[str]) -> None:
+        super().__init__(message)
+        self.device = device
+        self.problems = tuple(problems)
 
 
 class DriveFailed(MachineError):

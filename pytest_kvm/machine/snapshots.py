@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import RunDir, make_run_dir
+from pytest_kvm.machine.eligibility import why_unsaved
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
@@ -105,6 +106,9 @@ def _check(vm: VM) -> None:
             f"VM {vm.name!r}: no snapshot of a machine with args=… or an unknown machine type; its memory is not ours",
             keyword="args" if vm.spec.args else "machine",
         )
+    unsaved = why_unsaved(vm.spec)
+    if unsaved is not None:
+        raise SpecError(f"VM {vm.name!r}: no snapshot: {unsaved}", keyword="devices")
     if vm.shares:
         raise SpecError(
             f"VM {vm.name!r}: no snapshot of a machine with shares: what is mounted belongs to the host",

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from pytest_kvm.errors import SpecError
 from pytest_kvm.machine.devices.attached import AttachedDevice, AttachedDisk, AttachedNic, AttachedPort
 from pytest_kvm.machine.devices.places import identifiers
+from pytest_kvm.machine.devices.virtio import VirtioState, look
 from pytest_kvm.spec.wording import did_you_mean
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
 Kind = TypeVar("Kind", bound=AttachedDevice)
+_VIRTIO = ("virtio-", "vhost-")
 _PORTS = ("virtserialport", "virtconsole")
 
 
@@ -48,6 +50,17 @@ class WithDevices:
         """Return a network card of the running machine by its id; raises SpecError, with the ids of its cards."""
         vm = cast("VM", self)
         return self._one(id, AttachedNic, "NIC", [nic.id for nic in vm._plan.nics])
+
+    def virtio(self, id: str) -> VirtioState:
+        """Return what a virtio device of the running machine and its driver have agreed on, as it is now.
+
+        Raises SpecError for a device that is not virtio's, MachineError when the guest does not have it, and
+        NegotiationError when guest and QEMU do not tell the same.
+        """
+        device = self.device(id)
+        if not device.driver.startswith(_VIRTIO):
+            raise SpecError(f"{device!r} is none of virtio, or on another one's bus", keyword="devices")
+        return look(cast("VM", self), id)
 
     def _one(self, name: str, kind: type[Kind], what: str, names: list[str]) -> Kind:
         if name not in names:
