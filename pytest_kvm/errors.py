@@ -23,6 +23,7 @@
         ├── AgentError       the guest agent refused a command, or went away under it
         ├── TransferError    the guest did not take, or give, a file
         ├── NegotiationError a virtio device and its driver have not agreed on what they should have
+        ├── HotplugError     the guest did not take a device, or does not give it back
         ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
         ├── Verdict          the guest misbehaved
         │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
@@ -267,6 +268,14 @@ class NegotiationError(MachineError):
         super().__init__(message)
         self.device = device
         self.problems = tuple(problems)
+
+
+class HotplugError(MachineError):
+    """The guest did not take a device that was plugged in, or does not give one back; ``device`` is its id."""
+
+    def __init__(self, message: str, *, device: str) -> None:
+        super().__init__(message)
+        self.device = device
 
 
 class DriveFailed(MachineError):

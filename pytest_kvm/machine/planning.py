@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
@@ -31,6 +32,7 @@ from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.size import DEFAULT_MEMORY
 from pytest_kvm.spec.vm import VMSpec
 
+Declared = TypeVar("Declared", str, BaseDevice, str | BaseDevice)
 VMCOREINFO = "vmcoreinfo"
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 # The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
@@ -60,13 +62,14 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
         spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
-    spec = spec.replace(devices=[_sized(device) for device in spec.devices])
+    spec = spec.replace(devices=[sized(device) for device in spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
 
 
-def _sized(device: str | BaseDevice) -> str | BaseDevice:
+def sized(device: Declared) -> Declared:
+    """Return a device whose size is its file's with that; raises SpecError."""
     if not isinstance(device, VirtioPmem) or device.file is None or device.size is not None:
         return device
     try:
@@ -137,7 +140,7 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
         kernel=Path(kernel) if kernel is not None else None,
         initrd=Path(initrd) if initrd is not None else None,
         append=append,
-        nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
+        nics=plan_nics(spec, forwards, [new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
         gdb=Channel(GDB, _NOT_YET, connected=False) if spec.gdb else None,
@@ -189,6 +192,6 @@ def _places(spec: VMSpec) -> str:
     return "nokaslr" if spec.gdb and "kaslr" not in spec.append else ""
 
 
-def _new_mac() -> str:
+def new_mac() -> str:
     """Return a random address under QEMU's prefix: unique enough also between sessions and hosts."""
     return "52:54:00:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))

@@ -64,6 +64,7 @@ class Snapshot:
         """Let a machine begin with it; as an origin of machines does. Raises MachineError."""
         if self._ended:
             raise MachineError(f"VM {vm.name!r}: the snapshot has ended with its machine, VM {self.spec.name!r}")
+        vm._plan = _with_plugged(vm._plan, self.plan)
         try:
             return clone(vm, self._state, cold=_drives(self.plan), replay=replay)
         except Damaged as error:
@@ -75,6 +76,13 @@ class Snapshot:
             self._ended = True
             self._state.close()
             self._folder.remove()
+
+
+def _with_plugged(plan: Plan, saved: Plan) -> Plan:
+    """Return a machine's plan with the devices that the saved machine had in the end; forwards stay its own."""
+    forwards = plan.nics[0].forwards if plan.nics else ()
+    nics = [replace(nic, forwards=() if number else forwards) for number, nic in enumerate(saved.nics)]
+    return replace(plan, nics=nics, plugged=saved.plugged, unplugged=saved.unplugged, addresses=saved.addresses)
 
 
 def _drives(plan: Plan) -> Sequence[PlannedDrive]:

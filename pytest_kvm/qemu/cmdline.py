@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
-from pytest_kvm.qemu.built import with_properties
+from pytest_kvm.qemu.built import with_properties, without
 from pytest_kvm.qemu.devices import driver_of, parts
 from pytest_kvm.qemu.nics import nic_arguments
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, Ram, machine_kind, plan_devices, plan_shares
@@ -33,7 +33,10 @@ MAX_PORTS = 31
 
 def build(plan: Plan, binary: QEMUBinary) -> list[str]:
     """Return the command, the binary first. ``args`` of the spec come last, as they are."""
-    return [str(binary.path), *with_properties(_arguments(plan, binary), plan.spec.properties), *plan.spec.args]
+    pinned = {name: {"addr": address} for name, address in plan.addresses.items()}
+    arguments = with_properties(without(_arguments(plan, binary), plan.unplugged), pinned)
+    arguments = with_properties(arguments, plan.spec.properties)
+    return [str(binary.path), *arguments, *plan.spec.args]
 
 
 def is_built(command: Sequence[str]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -117,11 +117,13 @@ class Ram:
 class Plan:
     """Everything that the command line says.
 
-    ``plugged`` are devices that were plugged in. ``firmware`` is where SeaBIOS tells what it does, ``accel`` is
-    QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent``
-    is the guest agent's, ``monitor`` a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches.
-    ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state
-    of another one, which may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
+    ``plugged`` are devices that were plugged in, ``unplugged`` the ids of declared ones that were taken out, and
+    ``addresses`` those that QEMU has chosen on PCI, by the devices' ids. ``firmware`` is where SeaBIOS tells what
+    it does, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of
+    our shell; ``agent`` is the guest agent's, ``monitor`` a second QMP monitor, for somebody beside us, ``gdb``
+    where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits,
+    paused, for the state of another one, which may come through a descriptor that is ``inherited``; a ``halted``
+    one for gdb.
     """
 
     spec: VMSpec
@@ -135,6 +137,8 @@ class Plan:
     drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
     nics: Sequence[PlannedNic] = ()
     plugged: Sequence[PlannedDevice] = ()
+    unplugged: Sequence[str] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
     monitor: Channel | None = None
