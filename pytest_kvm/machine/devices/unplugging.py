@@ -36,7 +36,7 @@ def unplug(vm: VM, name: str, deadline: Deadline, *, surprise: bool) -> None:
     processor = vm.device(name).driver.endswith("-cpu")
     if processor and vm.accel.startswith("tcg") and vm._binary.version < _SOUND:
         raise HostError(
-            f"VM {vm.name!r}: QEMU {vm._binary.version_text} corrupts its memory when an emulated processor is unplugged",
+            f"VM {vm.name!r}: QEMU {vm._binary.version_text} corrupts its memory when an emulated CPU is unplugged",
             hint="use KVM, or QEMU 8.0 or newer: --kvm-qemu=PATH",
         )
     pin(vm)

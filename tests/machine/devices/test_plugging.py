@@ -169,7 +169,7 @@ def test_processors(vm_factory: VMFactory, installed_kernel: Path) -> None:
     ):
         vm.plug(CPU())
     if vm.accel == "tcg" and vm._binary.version < (8, 0):
-        with pytest.raises(HostError, match="corrupts its memory when an emulated processor is unplugged"):
+        with pytest.raises(HostError, match="corrupts its memory when an emulated CPU is unplugged"):
             vm.unplug("cpu0")
     else:
         vm.unplug("cpu0")
