@@ -25,6 +25,7 @@
         ├── NegotiationError a virtio device and its driver have not agreed on what they should have
         ├── HotplugError     the guest did not take a device, or does not give it back
         ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
+        ├── QemuImgError     qemu-img does not do what was asked with a disk image
         ├── Verdict          the guest misbehaved
         │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
         │   └── KernelSplat  its kernel complained: a WARNING, an oops, KASAN …
@@ -40,6 +41,9 @@ An error's data are attributes; its text reads: subject, what happened, against 
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Callable, Sequence
 from textwrap import indent
 
@@ -289,6 +293,27 @@ class DriveFailed(MachineError):
         self.drive = drive
         self.reason = reason
         self.nospace = nospace
+
+
+class QemuImgError(MachineError):
+    """qemu-img does not do what was asked with a disk image.
+
+    ``returncode`` is its exit status (negative: the signal; None: it was not started, as it could not have succeeded),
+    ``stderr`` what it said, ``command`` its command line; ``nospace`` is whether the host's disk is full, ``in_use``
+    whether a running machine, or another process, has the image open.
+    """
+
+    def __init__(self, message: str, *, returncode: int | None, stderr: str = "", command: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+        self.command = tuple(command)
+        self.nospace = os.strerror(errno.ENOSPC) in stderr
+        # block/file-posix.c, raw_check_lock_bytes and raw_apply_lock_bytes.
+        self.in_use = _LOCK.search(stderr) is not None
+
+
+_LOCK = re.compile(r'Failed to (?:get (?:shared )?"[\w ]+" lock|lock byte \d+)')
 
 
 class Verdict(MachineError):
