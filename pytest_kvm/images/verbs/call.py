@@ -172,7 +172,8 @@ class Call:
 
     @staticmethod
     def _hint(text: str) -> str:
-        return "; images.check(…, repair='all') tries to mend it" if "corrupt" in text.lower() else ""
+        damaged = "corrupt" in text.lower() or "need to rebuild refcount structures" in text
+        return "; images.check(…, repair='all') tries to mend it" if damaged else ""
 
     def _told(self, error: QemuImgError, reason: str) -> QemuImgError:
         return QemuImgError(

@@ -91,4 +91,4 @@ def amend(
     with call.argument("options", options):
         if not given:
             raise Rejected("give what is to be changed, such as {'lazy_refcounts': True}")
-    call.run("amend", "-q", "-f", format_, *arguments, *given, str(call.path), progress=progress)
+    call.run("amend", "-f", format_, *arguments, *given, str(call.path), progress=progress)

@@ -45,7 +45,7 @@ def commit(
         raise call.rejected("it is no overlay: there is nothing below it")
     call.existing(target, "the image below it,", written=True)
     arguments += [] if empty else ["-d"]
-    call.run("commit", "-q", "-f", format_, *arguments, str(call.path), progress=progress, written=target)
+    call.run("commit", "-f", format_, *arguments, str(call.path), progress=progress, written=target)
     return target
 
 
@@ -104,7 +104,7 @@ def rebase(
         # Absolute, it is found from here; the relative name is written when all is done.
         arguments += ["-b", str(below), "-F", below_format]
     arguments += ["-u"] if unsafe else []
-    call.run("rebase", "-q", "-f", format_, *arguments, str(call.path), progress=progress)
+    call.run("rebase", "-f", format_, *arguments, str(call.path), progress=progress)
     if backing is not None and relative_backing:
         name = relative_name(below, call.path)
         call.run("rebase", "-q", "-u", "-f", format_, "-b", name, "-F", below_format, str(call.path))
