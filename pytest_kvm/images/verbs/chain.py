@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pytest_kvm.files import why_unreadable
-from pytest_kvm.images.formats import NotADisk, detect_format, look, names_file, read_qcow2
+from pytest_kvm.images.formats import NotADisk, Qcow2, detect_format, look, names_file, read_qcow2
 from pytest_kvm.images.trust import check_references
 from pytest_kvm.images.verbs.call import Call
 from pytest_kvm.spec.drive import FORMATS
@@ -32,9 +32,7 @@ def settle_format(call: Call, file: Path, declared: str | None, *, keyword: str 
         if format_ == "qcow2":
             header = read_qcow2(file)
             if follow:
-                find_chain(file, format_)
-            if follow and declared is None and (header.backing, header.data) != (None, None):
-                _check_undeclared(file, keyword)
+                _check_opening(file, header, keyword if declared is None else None)
     except NotADisk as reason:
         raise call.rejected(f"{whose}{reason}") from None
     except OSError as error:
@@ -42,13 +40,19 @@ def settle_format(call: Call, file: Path, declared: str | None, *, keyword: str 
     return format_
 
 
-def _check_undeclared(file: Path, keyword: str) -> None:
+def _check_opening(file: Path, header: Qcow2, undeclared: str | None) -> None:
+    """Refuse a qcow2 image that cannot be opened, or that should not be when nobody has declared its format."""
+    if header.encrypted:
+        raise NotADisk("it is encrypted, and no secret can be given here; qemu-img itself takes one")
+    find_chain(file, "qcow2")
+    if undeclared is None or (header.backing, header.data) == (None, None):
+        return
     try:
         check_references(file)
     except NotADisk as reason:
         raise NotADisk(
             f"it looks like qcow2, and {reason}. A guest may have written that into a raw disk; say "
-            f"{keyword}='qcow2' if it is what you mean, or {keyword}='raw'"
+            f"{undeclared}='qcow2' if it is what you mean, or {undeclared}='raw'"
         ) from None
 
 

@@ -56,6 +56,7 @@ def _check_place(call: Call, path: Path, final: Path, *, overwrite: bool, source
         raise call.rejected(f"{str(path)!r} is {what}, and is kept; name a file")
     if not overwrite:
         raise _kept(call, path)
+    call.existing(final, "the file that would be replaced,")
     if _written_to(final):
         raise call.in_use(final)
 

@@ -306,6 +306,52 @@ def test_a_corrupt_one(own: Path) -> None:
     images.resize("disk", "9M")
 
 
+def test_an_encrypted_one(folder: Path) -> None:
+    locked = images.create("locked", "1M")
+    with locked.open("r+b") as file:
+        file.seek(32)
+        file.write(struct.pack(">I", 1))  # AES
+    assert images.info("locked").encrypted
+    said = refused(folder, lambda: images.convert("locked", "new"))
+    assert said.endswith("locked'): it is encrypted, and no secret can be given here; qemu-img itself takes one")
+    locked.unlink()
+
+
+INNER = """
+import pytest
+from pytest_kvm import images
+
+@pytest.fixture
+def disk(tmp_path):
+    return images.create(tmp_path / "disk", "8X")
+
+def test_setup(disk): ...
+
+def test_call(tmp_path):
+    images.create(tmp_path / "disk", "8M", options={"cluster_size": 5})
+
+def test_skip(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    images.create(tmp_path / "disk", "8M")
+"""
+
+
+def test_in_a_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(INNER)
+    result = pytester.runpytest("-rs")
+    result.assert_outcomes(errors=1, failed=1, skipped=1)
+    said = result.stdout.str()
+    assert "pytest_kvm/" not in said
+    result.stdout.fnmatch_lines(
+        [
+            "images.create('*/disk', size='8X'): expected a size such as*",
+            ">*images.create(tmp_path / *",
+            "E *QemuImgError: images.create('*/disk'): qemu-img refuses: Cluster size must be*",
+            "SKIPPED*qemu-img is not installed; pytest_kvm.images needs it",
+        ]
+    )
+
+
 def test_no_qemu_img(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(QEMUNotFound, match=r"images\.info\('.*/disk'\): qemu='/none/qemu': no such executable"):
         images.info("disk", qemu="/none/qemu")
