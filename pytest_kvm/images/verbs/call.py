@@ -28,21 +28,24 @@ _FIRST_LINES = 3  # of what qemu-img says: all of it is in the error's ``stderr`
 
 
 class Call:
-    """A call of ``verb`` about ``file``; its errors begin with ``images.verb('file')``."""
+    """A call of ``verb`` about ``file``; its errors begin with ``images.verb('file')``.
 
-    def __init__(self, verb: str, file: PathLike, qemu: str | None) -> None:
+    With ``needed=False`` it may be about no file.
+    """
+
+    def __init__(self, verb: str, file: PathLike | None, qemu: str | None, *, needed: bool = True) -> None:
         self.verb = verb
         self._file = ""
-        self.path = self.place("path", file)
-        self._file = f"{str(self.path)!r}, "
+        self.path = self.place("path", file) if file is not None or needed else Path.cwd()
+        self._file = f"{str(self.path)!r}, " if file is not None else ""
         self._qemu = qemu
 
-    def place(self, keyword: str, file: PathLike) -> Path:
+    def place(self, keyword: str, file: PathLike | None) -> Path:
         """Return where a file is; raises SpecError for what is no path."""
         with self.argument(keyword, file):
             check_path(file)
         # Absolute, no part of a name is a protocol or an option for QEMU (path_has_protocol in block.c).
-        return Path(file).absolute()
+        return Path(file or "").absolute()
 
     def argument(self, keyword: str, value: object) -> AbstractContextManager[None]:
         """Turn a rejection inside the block into a SpecError about one argument."""
@@ -54,7 +57,7 @@ class Call:
 
     @property
     def _subject(self) -> str:
-        return f"images.{self.verb}({str(self.path)!r})"
+        return f"images.{self.verb}({self._file.removesuffix(', ')})"
 
     def existing(self, file: Path, what: str = "", *, written: bool = False) -> None:
         """Refuse a file that cannot be opened; ``what`` says what it is to the verb, if it is not its subject."""

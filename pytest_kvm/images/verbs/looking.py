@@ -181,8 +181,7 @@ def measure(
 
     Raises SpecError, HostError, QemuImgError.
     """
-    # The name is not looked at when there is a size.
-    call = Call("measure", path if path is not None else "disk", qemu)
+    call = Call("measure", path, qemu, needed=False)
     with call.argument("format", format):
         one_of(*_MEASURABLE)(format)
     with call.argument("size", size):

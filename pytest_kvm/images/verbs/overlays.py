@@ -42,7 +42,9 @@ def commit(
         target = _in_chain(call, call.place("base", base), below)
         arguments += ["-b", str(target)]
     if target is None:
-        raise call.rejected("it is no overlay: there is nothing below it")
+        name = read_info(call, call.path, format_).backing_name
+        nothing = "it is no overlay: there is nothing below it"
+        raise call.rejected(nothing if name is None else f"what is below it is no file: {name!r}")
     call.existing(target, "the image below it,", written=True)
     arguments += [] if empty else ["-d"]
     call.run("commit", "-f", format_, *arguments, str(call.path), progress=progress, written=target)

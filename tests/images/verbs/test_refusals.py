@@ -51,6 +51,7 @@ def _fill(tmp_path: Path) -> None:
     make_qcow2(tmp_path / "loop", "-u", "-F", "qcow2", "-b", "back", data=0)
     make_qcow2(tmp_path / "back", "-u", "-F", "qcow2", "-b", "loop", data=0)
     make_qcow2(tmp_path / "self", "-u", "-F", "qcow2", "-b", "self", data=0)
+    make_qcow2(tmp_path / "remote", "-u", "-F", "raw", "-b", "nbd://127.0.0.1:1/x", data=0)
     Path("text").write_text("no disk at all\n")
     Path("empty").touch()
     Path("page").write_text("<!doctype html>")
@@ -245,6 +246,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "amend what cannot be": (lambda: images.amend("disk", {"cluster_size": 1}), "qcow2 has no option 'cluster_size'"),
     "commit": (lambda: images.commit("disk"), "it is no overlay: there is nothing below it"),
     "commit raw": (lambda: images.commit("raw"), "it is no overlay: there is nothing below it"),
+    "commit to no file": (lambda: images.commit("remote", format="qcow2"), "what is below it is no file: 'nbd://"),
     "commit elsewhere": (lambda: images.commit("over", base="raw"), "is no overlay on that; it is on '{}/disk'"),
     "rebase raw": (lambda: images.rebase("raw", None), "a raw image is no overlay; qcow2 or qed can be"),
     "rebase on none": (lambda: images.rebase("over", "x", backing_format="raw"), "'{}/x': there is no such file"),
@@ -275,8 +277,10 @@ def test_calls(folder: Path, name: str) -> None:
 
 
 def test_measure_nothing() -> None:
-    with pytest.raises(SpecError, match="give an image or a size, not neither"):
+    with pytest.raises(SpecError, match=r"^images\.measure\(size=None\): give an image or a size, not neither"):
         images.measure()
+    with pytest.raises(SpecError, match=r"^images\.measure\(size='5X'\): expected a size"):
+        images.measure(size="5X")
     with pytest.raises(SpecError, match="give an image or a size, not both"):
         images.measure("disk", size="1M")
 
