@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,55 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_kvm import HostError, QemuImgError, QEMUNotFound, SpecError, images
-from tests.images.disks import QEMU_IMG, make_qcow2
-from tests.images.verbs.disks import tree, write
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images, and with what is none: nothing in it changes."""
-    return fill(tmp_path_factory.mktemp("shared"))
-
-
-@pytest.fixture
-def folder(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That folder as the working directory."""
-    monkeypatch.chdir(shared)
-    return shared
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One like it in which things may change."""
-    monkeypatch.chdir(fill(tmp_path))
-    return tmp_path
-
-
-def fill(folder: Path) -> Path:
-    with contextlib.chdir(folder):
-        _fill(folder)
-    return folder
-
-
-def _fill(tmp_path: Path) -> None:
-    write(images.create("disk", "8M"), 7)
-    write(images.create("raw", "1M", format="raw"), 7)
-    images.create("over", backing="disk", backing_format="qcow2")
-    images.create("vmdk", "8M", format="vmdk")
-    make_qcow2(tmp_path / "lost", "-u", "-F", "qcow2", "-b", "gone", data=0)
-    make_qcow2(tmp_path / "loop", "-u", "-F", "qcow2", "-b", "back", data=0)
-    make_qcow2(tmp_path / "back", "-u", "-F", "qcow2", "-b", "loop", data=0)
-    make_qcow2(tmp_path / "self", "-u", "-F", "qcow2", "-b", "self", data=0)
-    make_qcow2(tmp_path / "remote", "-u", "-F", "raw", "-b", "nbd://127.0.0.1:1/x", data=0)
-    Path("text").write_text("no disk at all\n")
-    Path("empty").touch()
-    Path("page").write_text("<!doctype html>")
-    Path("gzip").write_bytes(b"\x1f\x8b" + bytes(600))
-    Path("half").write_bytes(Path("disk").read_bytes()[:50])
-    os.mkfifo("pipe")
-    Path("null").symlink_to("/dev/null")
-    Path("folder").mkdir()
-
+from tests.images.disks import QEMU_IMG
+from tests.images.verbs.refusing import refused
 
 Verb = Callable[[str], object]
 READING: dict[str, Verb] = {
@@ -109,18 +60,6 @@ CHAINS |= {"loop": "it is an overlay on itself: '{0}/loop' on '{0}/back' on '{0}
 CHAINS |= {"self": "it is an overlay on itself: '{0}/self' on '{0}/self'"}
 
 
-def refused(folder: Path, call: Callable[[], object], kind: type[Exception] = SpecError) -> str:
-    """Return why a call is refused, which has changed nothing."""
-    before = tree(folder)
-    with pytest.raises(kind) as refusal:
-        call()
-    assert type(refusal.value) is kind
-    assert "\n" not in str(refusal.value)
-    assert str(folder) in str(refusal.value)
-    assert tree(folder) == before
-    return str(refusal.value).replace(str(folder), "{}")
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_file(folder: Path, verb: str) -> None:
     for name, reason in WHY.items():
@@ -165,51 +104,6 @@ def test_an_undeclared_image_of_files_elsewhere(own: Path) -> None:
     assert images.info("sub/over").backing_file == own / "disk"
     assert images.check("sub/over", format="qcow2").ok
     assert images.compare(images.convert("sub/over", "new", source_format="qcow2"), "disk")
-
-
-CREATE: list[tuple[dict[str, Any], str]] = [
-    ({}, "size=None): give the size of the disk, such as '64M', or a backing file"),
-    ({"size": "-5M"}, "size='-5M'): expected a size such as '512M'"),
-    ({"size": -5}, "size=-5): expected a size such as"),
-    ({"size": 0}, "size=0): a size must be more than 0"),
-    ({"size": 100}, "size=100): a disk has at least 512 bytes, got 100; write '64M' for 64 MiB"),
-    (
-        {"size": "5X"},
-        "size='5X'): expected a size such as '512M' or '1.5G' (without a suffix: B), got '5X'; the suffixes",
-    ),
-    ({"size": "9E"}, "size='9E'): a size must be more than 0 and at most 9223372036854775807 bytes"),
-    ({"size": 1.5}, "size=1.5): expected a size such as '64M' (a number: bytes), got 1.5 (float)"),
-    ({"size": True}, "size=True): expected a size such as"),
-    ({"size": "8M", "format": "qcow3"}, "format='qcow3'): unknown value 'qcow3'; did you mean 'qcow'?"),
-    ({"size": "8M", "format": "luks"}, "format='luks'): unknown value 'luks'; valid are raw, qcow2, qcow,"),
-    ({"size": "8M", "options": {"clustersize": 1}}, "qcow2 has no option 'clustersize'; did you mean 'cluster_size'?"),
-    ({"size": "8M", "options": {"cluster_size": "64Q"}}, "expected a size such as"),
-    ({"size": "8M", "options": {"lazy_refcounts": "yes"}}, "'lazy_refcounts' True or False, got 'yes' (str)"),
-    ({"size": "8M", "options": {"refcount_bits": "16"}}, "'refcount_bits' a whole number, got '16' (str)"),
-    ({"size": "8M", "options": {"size": "9M"}}, "the option 'size' cannot be given here: it is the argument size="),
-    ({"size": "8M", "options": {"data_file": "x"}}, "an image of two files cannot be made as a whole or not at all"),
-    ({"size": "8M", "options": {"encrypt.format": "luks"}}, "the option 'encrypt.format' needs a secret"),
-    ({"size": "8M", "options": ["cluster_size"]}, "expected a mapping of the format's options, such as"),
-    ({"size": "8M", "options": {1: 2}}, "expected the name of an option, got 1 (int)"),
-    (
-        {"size": "8M", "format": "raw", "options": {"cluster_size": "64k"}},
-        "raw has no option 'cluster_size'; valid are",
-    ),
-    ({"size": "8M", "format": "vmdk", "options": {"subformat": "monolithicFlat"}}, "is more than one file"),
-    ({"backing": "disk"}, "backing_format=None): say its format, which is never guessed; it looks like qcow2"),
-    ({"backing": "text"}, "backing_format=None): say its format, which is never guessed; it looks like raw"),
-    ({"backing": "none", "backing_format": "qcow2"}, "the backing file '{}/none': there is no such file"),
-    ({"backing": "raw", "backing_format": "qcow2"}, "'{}/raw': it is no qcow2 image, or not all of it"),
-    ({"backing": "disk", "backing_format": "qcow3"}, "backing_format='qcow3'): unknown value 'qcow3'"),
-    ({"backing": "disk", "backing_format": "qcow2", "format": "raw"}, "raw has no backing file; qcow2, qed, qcow or"),
-    ({"size": "8M", "backing_format": "qcow2"}, "backing=None): it has to be given with backing_format="),
-    ({"size": "8M", "overwrite": 1}, "overwrite=1): expected True or False, got 1 (int)"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "reason"), CREATE, ids=[str(arguments) for arguments, _ in CREATE])
-def test_create(folder: Path, arguments: dict[str, Any], reason: str) -> None:
-    assert reason in refused(folder, lambda: images.create("new", **arguments))
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", None, 5, b"disk"], ids=repr)
