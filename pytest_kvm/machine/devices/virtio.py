@@ -96,10 +96,11 @@ def _contradictions(type_: str, guest: GuestView, host: QEMUView | None) -> list
     if host is None:
         return []
     problems = []
-    for what, here, there in (
-        ("features", feature_names(type_, guest.features), feature_names(type_, host.negotiated)),
-        ("status", status_names(guest.status), host.status),
-    ):
+    views = [("status", status_names(guest.status), host.status)]
+    if guest.driver is not None:  # one that gave up leaves what it had negotiated until somebody resets the device
+        names = (feature_names(type_, guest.features), feature_names(type_, host.negotiated))
+        views.insert(0, ("features", *names))
+    for what, here, there in views:
         mine, others = here - there, there - here
         # Bits that are newer than our tables: QEMU may have a name for what is a number in the guest.
         if host.nameless and len(mine) == len(host.nameless) and all(each.startswith("bit ") for each in mine):
