@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_kvm.errors import (
         AcceleratorUnavailable,
         AgentError,
+        BalloonTimeout,
         BootTimeout,
         CasesFailed,
         CommandError,
@@ -83,6 +84,7 @@ __all__ = [
     "VM",
     "AcceleratorUnavailable",
     "AgentError",
+    "BalloonTimeout",
     "BootTimeout",
     "CasesFailed",
     "CommandError",

@@ -32,6 +32,7 @@
         ├── NotSeen          what a test said would happen did not
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
         │   ├── BootTimeout
+        │   ├── BalloonTimeout  the guest did not give, or take back, so much memory
         │   ├── ConsoleTimeout
         │   └── CommandTimeout
         └── TeardownError    something would have survived the test
@@ -242,6 +243,18 @@ class WaitTimeout(MachineError, TimeoutError):
 
 class BootTimeout(WaitTimeout):
     """The machine did not become ready in time."""
+
+
+class BalloonTimeout(WaitTimeout):
+    """The guest's balloon did not come to the size that was asked for in time.
+
+    ``asked`` is the memory that the guest was to be left with, ``actual`` what it has, in bytes.
+    """
+
+    def __init__(self, message: str, *, timeout: float, asked: int, actual: int) -> None:
+        super().__init__(message, timeout=timeout)
+        self.asked = asked
+        self.actual = actual
 
 
 class ConsoleTimeout(WaitTimeout):

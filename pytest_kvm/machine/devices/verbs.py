@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.machine.devices.attached import AttachedDevice, AttachedDisk, AttachedNic, AttachedPort
+from pytest_kvm.machine.devices.balloon import Balloon, find_balloon
 from pytest_kvm.machine.devices.places import identifiers
 from pytest_kvm.machine.devices.plugging import Pluggable, as_declared, plug
 from pytest_kvm.machine.devices.unplugging import unplug
@@ -109,6 +110,11 @@ class WithDevices:
             vm._check_on()
             self.device(id)  # there is one
             unplug(vm, id, Deadline(vm.watch.limit(timeout)), surprise=surprise)
+
+    @property
+    def balloon(self) -> Balloon:
+        """The balloon of the running machine; raises SpecError when it has none."""
+        return find_balloon(cast("VM", self))
 
     def _one(self, name: str, kind: type[Kind], what: str, names: list[str]) -> Kind:
         if name not in names:
