@@ -26,6 +26,7 @@ from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.beginning import choose_origin
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
+from pytest_kvm.machine.cpus import check_cpu
 from pytest_kvm.machine.devices.checking import check_devices
 from pytest_kvm.machine.disks import check_files
 from pytest_kvm.machine.kernels import Kernels, running_kernel
@@ -252,6 +253,7 @@ class Launcher:
             spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed)
         check_devices(plan, self.binary)
+        check_cpu(plan, self.binary)
         if self._settings.monitor:
             plan = with_monitor(plan)
         if halted and plan.gdb is not None:

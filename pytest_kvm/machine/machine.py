@@ -22,6 +22,7 @@ from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.journal import Journal
+from pytest_kvm.machine.cpus import as_host_error
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -243,6 +244,9 @@ class Machine:
             )
         except LaunchError as error:
             self._command = list(error.command)
+            refused = as_host_error(error, self._launched)
+            if refused is not None:
+                raise refused from error
             raise
         self._run = run
         self._command = run.command
