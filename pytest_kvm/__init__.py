@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from pytest_kvm.spec.drive import Drive
     from pytest_kvm.spec.image import Image
     from pytest_kvm.spec.nic import Nic
+    from pytest_kvm.spec.numa import NumaNode
     from pytest_kvm.spec.reference import FromFixture
     from pytest_kvm.spec.share import Share
     from pytest_kvm.spec.vm import VMSpec
@@ -110,6 +111,7 @@ __all__ = [
     "NegotiationError",
     "Nic",
     "NotSeen",
+    "NumaNode",
     "QEMUExited",
     "QEMUNotFound",
     "QMPError",
@@ -177,6 +179,7 @@ _HOMES = {
     "FromFixture": "pytest_kvm.spec.reference",
     "Image": "pytest_kvm.spec.image",
     "Nic": "pytest_kvm.spec.nic",
+    "NumaNode": "pytest_kvm.spec.numa",
     "Share": "pytest_kvm.spec.share",
     "Snapshot": "pytest_kvm.machine.snapshots",
     "VMFactory": "pytest_kvm.plugin.factories",

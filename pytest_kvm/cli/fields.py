@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,10 +14,11 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec, from_folder
 
-Made = TypeVar("Made", Drive, Nic, Share)
+Made = TypeVar("Made", Drive, Nic, NumaNode, Share)
 
 NONE = "none"
 _ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
@@ -141,6 +142,18 @@ def _nic(text: str) -> Nic:
     return _made(Nic, "model", "--nic", text)
 
 
+def _node(text: str) -> NumaNode:
+    """Read ``SIZE,cpus=0-1,distances=10:20``; the commas between CPUs are doubled, as QEMU has them."""
+    node, _, distances = text.partition(",distances=")
+    made = _made(NumaNode, "memory", "--numa", node)
+    if not distances:
+        return made
+    try:
+        return replace(made, distances=[int(each) for each in distances.split(":")])
+    except ValueError as error:
+        raise SpecError(f"--numa {text}: expected distances such as 10:20", keyword="numa", value=text) from error
+
+
 def _share(text: str) -> Share:
     """Read ``FOLDER,guest=/mnt,…``."""
     if "guest=" not in text:
@@ -166,7 +179,7 @@ def _made(kind: type[Made], first: str, option: str, text: str) -> Made:
         else:
             properties[name] = value
     if properties:  # QEMU's own, of the device
-        given["properties"] = properties
+        given |= {"properties": properties} if "properties" in names else properties
     return kind(**given)  # type: ignore[arg-type]  # they check their values
 
 
@@ -194,6 +207,9 @@ FIELDS: Mapping[str, _Field] = {
     "cpu": _Field("--cpu", "MODEL", "QEMU's CPU model"),
     "smp": _Field("--smp", "N", "virtual CPUs, or QEMU's text: 4,cores=2,threads=2"),
     "memory": _Field("--memory", "SIZE", "memory, such as 512M or QEMU's text (default: what the image needs)"),
+    "numa": _Field(
+        "--numa", "NODE", "a NUMA node: 128M,cpus=0-1 and NumaNode's fields: distances=10:20", _node, many=True
+    ),
     "kernel": _Field("--kernel", "PATH", "kernel to boot, with the image's userland or without one", Path),
     "initrd": _Field("--initrd", "PATH", "its initramfs", Path),
     "append": _Field("--append", "TEXT", "more for the kernel's command line"),

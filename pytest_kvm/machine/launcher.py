@@ -32,7 +32,7 @@ from pytest_kvm.machine.disks import check_files
 from pytest_kvm.machine.kernels import Kernels, running_kernel
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
-from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor, with_vmcoreinfo
+from pytest_kvm.machine.planning import complete, make_plan, reachable, with_memory, with_monitor, with_vmcoreinfo
 from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
@@ -149,10 +149,9 @@ class Launcher:
         return self.budget().take([wanted(self._sized(spec, self._image)) for spec in specs], holder)
 
     def _sized(self, spec: VMSpec, image_of: Callable[[VMSpec], Image | None]) -> VMSpec:
-        if spec.memory is not None:
-            return spec
-        image = image_of(spec)
-        return spec.replace(memory=image.memory if image is not None else None)
+        if spec.memory is not None or spec.numa:
+            return with_memory(spec, None)
+        return with_memory(spec, image_of(spec))
 
     def create(
         self, spec: VMSpec, snapshot: Snapshot | None = None, *, holder: Holder = NOBODY, share: Share | None = None

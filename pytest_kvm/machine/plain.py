@@ -20,6 +20,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec
 
@@ -28,6 +29,7 @@ _CLASSES = (
     Image,
     Drive,
     Nic,
+    NumaNode,
     Share,
     Forward,
     Plan,

@@ -29,6 +29,7 @@ from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.numa import memory_text
 from pytest_kvm.spec.size import DEFAULT_MEMORY
 from pytest_kvm.spec.vm import VMSpec
 
@@ -58,14 +59,22 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
         if spec.ready == way and (image is None or way not in image.ways):
             label = image.label if image is not None else None
             raise SpecError(f"vm(ready={way!r}): image {label!r} does not offer {offer}", keyword="ready")
-    if spec.memory is None:
-        spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
+    spec = with_memory(spec, image)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
     spec = spec.replace(devices=[sized(device) for device in spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
+
+
+def with_memory(spec: VMSpec, image: Image | None) -> VMSpec:
+    """Return the spec with its memory: what it says, what its nodes have, what the image needs, or the usual."""
+    if spec.memory is not None:
+        return spec
+    if spec.numa:
+        return spec.replace(memory=memory_text(spec.numa))
+    return spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
 
 
 def sized(device: Declared) -> Declared:

@@ -16,11 +16,11 @@ from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged, State
+from pytest_kvm.qemu.memory import backends
 from pytest_kvm.qemu.migration import NotSaved, loading, save
 from pytest_kvm.qemu.plan import SEED_DISK, Plan, PlannedDrive, without_forwards
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.spec.image import Image
-from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 
@@ -139,7 +139,10 @@ def _save(vm: VM, into: Path) -> State:
     """
     deadline = Deadline(vm._patience)
     was_running = vm.qmp.execute("query-status")["running"]
-    with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram, contextlib.ExitStack() as stack:
+    with (
+        contextlib.closing(RamFiles.empty(backends(vm.spec).values())) as ram,
+        contextlib.ExitStack() as stack,
+    ):
         shell = vm.shell
         if shell is not None:
             stack.enter_context(shell.held(deadline))
@@ -188,7 +191,7 @@ def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
                     repair(vm, Deadline(_CLOCK_PATIENCE))
 
 
-def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
+def _second(vm: VM, ram: RamFiles, ports: Sequence[str]) -> VM:
     plan = replace(
         without_forwards(vm._plan),
         ports=shell_ports(ports),

@@ -36,9 +36,9 @@ __tracebackhide__ = True
 # Written out (a test compares): importing the table of fields would cost a session without machines more
 # than all the rest.
 FIELDS = (
-    "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
-    "hostfwd=, internet=, user_data=, meta_data=, seed=, shares=, devices=, properties=, extras=, autostart=, ready=, "
-    "timeout=, start=, gdb=, args="
+    "image=, machine=, accel=, cpu=, smp=, memory=, numa=, kernel=, initrd=, append=, boot=, drives=, cdrom=, "
+    "nics=, hostfwd=, internet=, user_data=, meta_data=, seed=, shares=, devices=, properties=, extras=, autostart=, "
+    "ready=, timeout=, start=, gdb=, args="
 )
 # What tests end with besides exceptions; pytest's own end of a session is none of them.
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)

@@ -10,21 +10,19 @@ from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
 from pytest_kvm.qemu.built import with_properties, without
 from pytest_kvm.qemu.devices import driver_of, parts
+from pytest_kvm.qemu.memory import machine_settings, memory_arguments
 from pytest_kvm.qemu.nics import nic_arguments
-from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, Ram, machine_kind, plan_devices, plan_shares
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, machine_kind, plan_devices, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.devices.virtio import VirtioSCSI
-from pytest_kvm.spec.size import parse_memory
-from pytest_kvm.spec.smp import parse_smp
+from pytest_kvm.spec.numa import processors
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
 # A bus of its own: the shell may need every port of its bus, and plugs them in an order that clones have to repeat.
 AGENT_BUS = "agent0"
 AGENT_PORT = "org.qemu.guest_agent.0"
-# A saved machine is only loaded into one whose RAM has the same name.
-RAM = "ram"
 ROOT_PORTS = 4
 NINEP = "virtio-9p-pci"
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
@@ -53,7 +51,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-nodefaults", "-no-user-config")
     if binary.sandbox:
         yield from ("-sandbox", SANDBOX)
-    yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + (f",memory-backend={RAM}" if plan.ram else ""))
+    yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + machine_settings(plan))
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _monitor(plan)
@@ -64,10 +62,8 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         return
     if spec.cpu or plan.accel.partition(",")[0] in ("kvm", "hvf"):
         yield from ("-cpu", spec.cpu or "host")
-    yield from ("-smp", str(parse_smp(spec.smp)))
-    yield from ("-m", _memory(spec.memory))
-    if plan.ram is not None:
-        yield from ("-object", _ram(plan.ram, spec.memory))
+    yield from ("-smp", str(processors(spec.smp, spec.numa)))
+    yield from memory_arguments(plan)
     if binary.version >= (6, 0):
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")
@@ -101,24 +97,6 @@ def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:
             yield from (part.arguments for part in parts(typed, kind))
     for plugged in plan.plugged:
         yield from (part.arguments for part in parts(plugged, kind))
-
-
-def _memory(memory: int | str | None) -> str:
-    parsed = parse_memory(memory)
-    text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
-    return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
-
-
-def _ram(ram: Ram, memory: int | str | None) -> str:
-    settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
-    if ram.descriptor is None and ram.shared:
-        return option("memory-backend-memfd", {**settings, "share": True})
-    if ram.descriptor is None:
-        return option("memory-backend-ram", settings)
-    settings |= {"mem-path": f"/proc/self/fd/{ram.descriptor}", "share": ram.shared}
-    if ram.protected:
-        settings |= {"readonly": True, "rom": False}
-    return option("memory-backend-file", settings)
 
 
 def _chardev(channel: Channel) -> Iterator[str]:

@@ -102,13 +102,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Ram:
-    """The memory backend of the guest's RAM: QEMU's own memory, or a file that it inherits as ``descriptor``.
+    """The memory backends of the guest's RAM: QEMU's own memory, or files that it inherits, one for each backend.
 
-    ``shared`` writes go into the file, or are seen by the processes that QEMU gives its memory to; otherwise they stay
-    in the machine, and ``protected`` has QEMU open the file for reading only.
+    ``shared`` writes go into the files, or are seen by the processes that QEMU gives its memory to; otherwise they stay
+    in the machine, and ``protected`` has QEMU open the files for reading only.
     """
 
-    descriptor: int | None = None
+    descriptors: Sequence[int] = ()
     shared: bool = False
     protected: bool = False
 

@@ -15,6 +15,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
@@ -50,6 +51,7 @@ class VMFields(TypedDict, total=False):
     cpu: str | None
     smp: int | str
     memory: int | str | None
+    numa: Sequence[NumaNode]
     kernel: StrPath | None
     initrd: StrPath | None
     append: str
@@ -192,6 +194,12 @@ def _share(value: object) -> None:
     raise_postponed(value)
 
 
+def _node(value: object) -> None:
+    if not isinstance(value, NumaNode):
+        raise expected_type("NumaNode(...)", value)
+    raise_postponed(value)
+
+
 def _smp(value: object) -> None:
     read_smp(value)  # type: ignore[arg-type]  # it tells wrong types itself, as the next three do
 
@@ -216,6 +224,7 @@ CHECKS: Mapping[str, Check] = {
     "cpu": optional(text("the name of a CPU model such as 'max'")),
     "smp": _smp,
     "memory": optional(_memory),
+    "numa": several("NumaNode(...)", "numa=[NumaNode(memory='128M', cpus=0), …]", _node),
     "kernel": optional(path),
     "initrd": optional(path),
     "append": text("text for the kernel's command line", r".*"),

@@ -17,6 +17,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
 from pytest_kvm.spec.image import FILES, Image, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.reference import holds_reference, replace_references
 from pytest_kvm.spec.share import Share
 
@@ -31,16 +32,16 @@ class VMSpec:
     """What a test asks of one machine: the marker's fields, as they were written.
 
     ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an
-    ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image
-    needs, 256 MiB if it does not say). ``append`` is added to the image's kernel command line; it accumulates over
-    the levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
-    ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed
-    of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
-    ``devices`` are further ones, ``properties`` are more of them for devices of any kind, by their ids.
-    ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
-    the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
-    machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. The table in the README
-    has every field.
+    ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the NUMA nodes
+    have, else what the image needs, 256 MiB if it does not say); ``numa`` are these nodes. ``append`` is added to the
+    image's kernel command line; it accumulates over the levels of markers. ``nics`` None is one NIC on the user
+    network if there is an image, ``[]`` no network. ``user_data`` (a script, cloud-config as text or mapping, or a
+    file's path) and ``meta_data`` go into the seed of a cloud image; ``seed`` is its kind, False is none, None the
+    image's own. ``shares`` are folders of the host. ``devices`` are further ones, ``properties`` are more of them for
+    devices of any kind, by their ids. ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there
+    is an image. ``ready`` None is the image's own, ``timeout`` (seconds until the machine is ready) None the
+    session's. ``start`` says whether the machine is booted or begins as the clone of one that was. ``gdb`` lets gdb
+    attach to it. The table in the README has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -53,6 +54,7 @@ class VMSpec:
     cpu: str | None = None
     smp: int | str = 1
     memory: int | str | None = None
+    numa: Sequence[NumaNode] = ()
     kernel: str | os.PathLike[str] | None = None
     initrd: str | os.PathLike[str] | None = None
     append: str = ""

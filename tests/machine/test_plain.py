@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm import Drive, Nic, SpecError, VMSpec
+from pytest_kvm import Drive, Nic, NumaNode, SpecError, VMSpec
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine.plain import from_plain, to_plain
 from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedNic, Ram
@@ -21,6 +21,8 @@ SPEC = VMSpec(
     nics=[Nic(mac="52:54:00:00:00:01")],
     user_data={"$": {"deep": [1, 2.5, None, True]}},
     ready=re.compile("x"),
+    numa=[NumaNode(memory=64, cpus="0,2", distances=[10, 20]), NumaNode(memory="64M", cpus=1, distances=[20, 10])],
+    smp=3,
     args=["-boot", "order=c"],
 )
 PLAN = Plan(

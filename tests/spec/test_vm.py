@@ -52,7 +52,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     (
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
-        "memory, kernel, initrd, "
+        "memory, numa, kernel, initrd, "
         "append, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
         "devices, properties, extras, autostart, ready, timeout, "
         "start, gdb or args",
