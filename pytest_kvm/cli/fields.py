@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +16,11 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
 from pytest_kvm.spec.firmware import names_firmware_file
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec, from_folder
 
-Made = TypeVar("Made", Drive, Nic, Share)
+Made = TypeVar("Made", Drive, Nic, NumaNode, Share)
 
 NONE = "none"
 _ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
@@ -71,6 +72,8 @@ def read_fields(options: argparse.Namespace) -> VMSpec:
             given[name] = True
         elif field.many:
             given[name] = [] if text == [NONE] else [field.read(each) for each in text]
+            if name == "properties":
+                given[name] = _merged(given[name])
         else:
             given[name] = field.read(text)
     return VMSpec(**from_folder(given, Path.cwd()))  # type: ignore[arg-type]  # it checks them
@@ -132,6 +135,22 @@ def _user_data(text: str) -> object:
     return text if text.startswith(USER_DATA) else Path(text)
 
 
+def _property(text: str) -> tuple[str, str, str]:
+    """Read ``ID.NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    device, dot, key = name.partition(".")
+    if not (equals and dot):
+        raise SpecError(f"--set {text}: expected ID.NAME=VALUE, as in net0.mrg_rxbuf=off", keyword="properties")
+    return device, key, value
+
+
+def _merged(given: object) -> dict[str, dict[str, str]]:
+    merged: dict[str, dict[str, str]] = {}
+    for device, key, value in given if isinstance(given, list) else ():
+        merged.setdefault(device, {})[key] = value
+    return merged
+
+
 def _drive(text: str) -> Drive:
     """Read ``PATH,field=value,…`` or ``size=64M,…``."""
     return _made(Drive, "file", "--drive", text)
@@ -140,6 +159,18 @@ def _drive(text: str) -> Drive:
 def _nic(text: str) -> Nic:
     """Read ``MODEL,field=value,…``."""
     return _made(Nic, "model", "--nic", text)
+
+
+def _node(text: str) -> NumaNode:
+    """Read ``SIZE,cpus=0-1,distances=10:20``; the commas between CPUs are doubled, as QEMU has them."""
+    node, _, distances = text.partition(",distances=")
+    made = _made(NumaNode, "memory", "--numa", node)
+    if not distances:
+        return made
+    try:
+        return replace(made, distances=[int(each) for each in distances.split(":")])
+    except ValueError as error:
+        raise SpecError(f"--numa {text}: expected distances such as 10:20", keyword="numa", value=text) from error
 
 
 def _share(text: str) -> Share:
@@ -167,7 +198,7 @@ def _made(kind: type[Made], first: str, option: str, text: str) -> Made:
         else:
             properties[name] = value
     if properties:  # QEMU's own, of the device
-        given["properties"] = properties
+        given |= {"properties": properties} if "properties" in names else properties
     return kind(**given)  # type: ignore[arg-type]  # they check their values
 
 
@@ -195,6 +226,9 @@ FIELDS: Mapping[str, _Field] = {
     "cpu": _Field("--cpu", "MODEL", "QEMU's CPU model"),
     "smp": _Field("--smp", "N", "virtual CPUs, or QEMU's text: 4,cores=2,threads=2"),
     "memory": _Field("--memory", "SIZE", "memory, such as 512M or QEMU's text (default: what the image needs)"),
+    "numa": _Field(
+        "--numa", "NODE", "a NUMA node: 128M,cpus=0-1 and NumaNode's fields: distances=10:20", _node, many=True
+    ),
     "kernel": _Field("--kernel", "PATH", "kernel to boot, with the image's userland or without one", Path),
     "initrd": _Field("--initrd", "PATH", "its initramfs", Path),
     "append": _Field("--append", "TEXT", "more for the kernel's command line"),
@@ -222,6 +256,9 @@ FIELDS: Mapping[str, _Field] = {
         many=True,
     ),
     "devices": _Field("--device", "DEVICE", "a device, as for QEMU's -device", many=True),
+    "properties": _Field(
+        "--set", "ID.NAME=VALUE", "a property of a device, by its id: net0.mrg_rxbuf=off", _property, many=True
+    ),
     "extras": _Field("--extra", "NAME", f"what the machine has besides: {', '.join(EXTRAS)}; none", many=True),
     "ready": _Field("--ready", "WHEN", "when it is ready: shell, ssh, agent, login, none, or pattern:REGEX", _ready),
     "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),

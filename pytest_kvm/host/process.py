@@ -1,9 +1,11 @@
-"""Is a process still the one that it was?"""
+"""Is a process still the one that it was, and what does it do?"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 # In what follows the name in /proc/PID/stat (proc(5)): the state, and the start in clock ticks after the host's.
 _STATE, _STARTED = 0, 19
@@ -50,8 +52,16 @@ class Process:
         return None
 
 
-def run_time(pid: int, thread: int) -> float:
-    """Return for how many seconds a thread of a process has run, 0.0 when it has ended."""
+def busy_time(pid: int, thread: int) -> float:
+    """Return for how many seconds a thread of a process has run, or waited for a processor; 0.0 when it has ended.
+
+    Of kernels that do not count the second, only the first.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        # Documentation/scheduler/sched-stats.rst: both in nanoseconds, and how often it ran.
+        ran, waited, _ = map(int, Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split())
+        if ran:
+            return (ran + waited) / 1e9
     fields = _status(f"{pid}/task/{thread}")
     return 0.0 if fields is None else sum(map(int, fields[_RUN])) / os.sysconf("SC_CLK_TCK")
 

@@ -20,6 +20,7 @@ from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.remembering import Remembered
 from pytest_kvm.host.uefi import Firmware
 from pytest_kvm.qemu.binary import QEMUBinary, ask, find_qemu
+from pytest_kvm.qemu.properties import Property, properties_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ def devices(qemu: str | None = None) -> Mapping[str, Device]:
         if device is not None:
             found[device[1]] = Device(device[2] or "", category, device[3] or "")
     return found
+
+
+def device_properties(device: str, qemu: str | None = None) -> Mapping[str, Property]:
+    """Return the properties of a device (``-device NAME,help``), by their names; none of one that it does not have."""
+    if device not in devices(qemu):
+        return {}
+    return properties_of(Path(), device, lambda _, question, __: _answer(qemu, *question.split()))
 
 
 def accelerators(qemu: str | None = None) -> Mapping[str, str]:

@@ -27,6 +27,8 @@ from pytest_kvm.machine.beginning import choose_origin
 from pytest_kvm.machine.board import check_board
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
+from pytest_kvm.machine.cpus import check_cpu
+from pytest_kvm.machine.devices.checking import check_devices
 from pytest_kvm.machine.disks import check_files
 from pytest_kvm.machine.firmware import find_firmware
 from pytest_kvm.machine.kernels import Kernels, running_kernel
@@ -149,8 +151,8 @@ class Launcher:
         return self.budget().take([wanted(self._sized(spec, self._image)) for spec in specs], holder)
 
     def _sized(self, spec: VMSpec, image_of: Callable[[VMSpec], Image | None]) -> VMSpec:
-        if spec.memory is not None:
-            return spec
+        if spec.memory is not None or spec.numa:
+            return with_memory(spec, None)
         return with_memory(spec, image_of(spec))
 
     def create(
@@ -252,6 +254,8 @@ class Launcher:
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
         plan = make_plan(spec, image, accel, seed=seed, firmware=find_firmware(spec, self.binary))
+        check_devices(plan, self.binary)
+        check_cpu(plan, self.binary)
         if self._settings.monitor:
             plan = with_monitor(plan)
         if halted and plan.gdb is not None:

@@ -23,6 +23,7 @@ from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.journal import Journal
 from pytest_kvm.machine.board import with_contents
+from pytest_kvm.machine.cpus import as_host_error
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
@@ -246,6 +247,9 @@ class Machine:
                 )
         except LaunchError as error:
             self._command = list(error.command)
+            refused = as_host_error(error, self._launched)
+            if refused is not None:
+                raise refused from error
             raise
         self._run = run
         self._command = run.command

@@ -14,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kvm.guest.shell.lane import SavedLane
-from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedFirmware, PlannedNic, Ram
+from pytest_kvm.qemu.plan import (
+    Channel,
+    DriveFile,
+    Plan,
+    PlannedDevice,
+    PlannedDrive,
+    PlannedFirmware,
+    PlannedNic,
+    Ram,
+)
+from pytest_kvm.spec.devices import CLASSES as DEVICES
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec
 
@@ -27,12 +38,15 @@ _CLASSES = (
     Image,
     Drive,
     Nic,
+    NumaNode,
     Share,
     Forward,
     Plan,
     PlannedDrive,
     PlannedFirmware,
     PlannedNic,
+    PlannedDevice,
+    *DEVICES,
     DriveFile,
     Channel,
     Ram,

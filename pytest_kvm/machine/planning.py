@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
 from pytest_kvm.machine.board import new_cid
+from pytest_kvm.qemu.devices import driver_of
 from pytest_kvm.qemu.plan import (
     GDB,
     IMAGE_DISK,
@@ -26,13 +26,17 @@ from pytest_kvm.qemu.plan import (
     machine_kind,
     plan_nics,
 )
+from pytest_kvm.spec.devices.base import BaseDevice
+from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.numa import memory_text
 from pytest_kvm.spec.size import DEFAULT_MEMORY, parse_memory
 from pytest_kvm.spec.vm import VMSpec
 
+Declared = TypeVar("Declared", str, BaseDevice, str | BaseDevice)
 VMCOREINFO = "vmcoreinfo"
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
 # What UEFI, which stays in memory, leaves of 256 MiB is too little for an initramfs: "Failed to load initrd".
@@ -55,9 +59,11 @@ def reachable(image: Image, spec: VMSpec) -> Image:
 
 
 def with_memory(spec: VMSpec, image: Image | None) -> VMSpec:
-    """Return the spec with the memory that a machine has when the test does not say it."""
+    """Return the spec with its memory: what it says, its nodes have, image and firmware need, or the usual."""
     if spec.memory is not None:
         return spec
+    if spec.numa:
+        return spec.replace(memory=memory_text(spec.numa))
     memory = image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY
     if spec.firmware in UEFI and parse_memory(memory).size < parse_memory(UEFI_MEMORY).size:
         memory = UEFI_MEMORY
@@ -73,9 +79,20 @@ def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     spec = with_memory(spec, image)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
+    spec = spec.replace(devices=[sized(device) for device in spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
+
+
+def sized(device: Declared) -> Declared:
+    """Return a device whose size is its file's with that; raises SpecError."""
+    if not isinstance(device, VirtioPmem) or device.file is None or device.size is not None:
+        return device
+    try:
+        return replace(device, size=Path(device.file).stat().st_size)
+    except OSError as error:
+        raise SpecError(f"{device!r}: {error.strerror}", keyword="devices", value=device) from error
 
 
 def with_vmcoreinfo(spec: VMSpec, known: Collection[str]) -> VMSpec:
@@ -84,7 +101,7 @@ def with_vmcoreinfo(spec: VMSpec, known: Collection[str]) -> VMSpec:
     QEMU has it where it has fw_cfg (docs/specs/vmcoreinfo.rst); there it is once at most.
     """
     fitting = spec.image is not None and machine_kind(spec.machine) in ("q35", "pc")
-    if not fitting or VMCOREINFO not in known or VMCOREINFO in map(_driver, spec.devices):
+    if not fitting or VMCOREINFO not in known or VMCOREINFO in _drivers(spec):
         return spec
     return spec.replace(devices=[*spec.devices, VMCOREINFO])
 
@@ -93,16 +110,13 @@ def _needed(spec: VMSpec, image: Image) -> list[str]:
     """Return the image's devices that the machine does not have; its boot loader's, which a kernel does without."""
     if spec.kernel is not None or machine_kind(spec.machine) in ("microvm", "none"):
         return []
-    declared = {_driver(device) for device in spec.devices}
-    return [device for device in image.devices if _driver(device) not in declared]
+    declared = _drivers(spec)
+    return [device for device in image.devices if driver_of(device, "") not in declared]
 
 
-def _driver(device: str) -> str:
-    """Return the driver of a ``-device`` text."""
-    if device.startswith("{"):
-        with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            return str(json.loads(device).get("driver"))
-    return device.partition(",")[0].removeprefix("driver=")
+def _drivers(spec: VMSpec) -> set[str]:
+    kind = machine_kind(spec.machine)
+    return {driver_of(device, kind) for device in spec.devices}
 
 
 def make_plan(
@@ -154,7 +168,7 @@ def make_plan(
         kernel=Path(kernel) if kernel is not None else None,
         initrd=Path(initrd) if initrd is not None else None,
         append=append,
-        nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
+        nics=plan_nics(spec, forwards, [new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
         cid=new_cid() if spec.vsock else None,
@@ -208,6 +222,6 @@ def _places(spec: VMSpec) -> str:
     return "nokaslr" if spec.gdb and "kaslr" not in spec.append else ""
 
 
-def _new_mac() -> str:
+def new_mac() -> str:
     """Return a random address under QEMU's prefix: unique enough also between sessions and hosts."""
     return "52:54:00:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kvm.errors import MachineError, QEMUExited, QMPError
+from pytest_kvm.errors import MachineError, QEMUExited, QemuImgError, QMPError
 from pytest_kvm.guest.shell.lane import SavedLane
-from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.images.qemu_img import qemu_img
 from pytest_kvm.machine.board import having_read
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.preserved import LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, files_of, write

@@ -157,8 +157,7 @@ def _ours(name: str) -> bool:
 
 
 def _inherited(plan: Plan) -> list[int]:
-    ram = plan.ram.descriptor if plan.ram is not None else None
-    return [*plan.inherited, *([] if ram is None else [ram])]
+    return [*plan.inherited, *(plan.ram.descriptors if plan.ram is not None else ())]
 
 
 def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:

@@ -22,7 +22,7 @@ from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
 from pytest_kvm.machine.tpm import forget
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def clone(
 
 
 def _incoming(
-    vm: VM, guest: Guest, drives: Sequence[tuple[PlannedDrive, DriveFile]], ram: RamFile, devices: int
+    vm: VM, guest: Guest, drives: Sequence[tuple[PlannedDrive, DriveFile]], ram: RamFiles, devices: int
 ) -> Plan:
     return replace(
         vm._plan,

@@ -6,11 +6,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 
-from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, machine_kind
+from pytest_kvm.qemu.devices import parts, transport_settings, virtio_driver
+from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDevice, PlannedDrive, machine_kind, plan_devices
 from pytest_kvm.qemu.text import option
+from pytest_kvm.spec.devices.virtio import VirtioSCSI
 
 # cache= of QEMU's -drive as what -blockdev and the device take (qemu(1), table under -drive cache=).
 _DIRECT = {"none": True, "directsync": True, "writeback": False, "writethrough": False, "unsafe": False}
+# The adapter of SCSI drives where the test declares none.
+SCSI = "scsi0"
 USB_PORTS = 15  # the most that xHCI has; QEMU's default is 4
 _WRITE_CACHE = {"none": True, "directsync": False, "writeback": True, "writethrough": False, "unsafe": True}
 
@@ -19,9 +23,13 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
     """Yield the options for all drives, their controllers first."""
     kind = machine_kind(plan.spec.machine)
     interfaces = {planned.drive.interface for planned, _ in plan.drives}
-    if "scsi" in interfaces:
-        driver = "virtio-scsi-device" if kind == "microvm" else "virtio-scsi-pci"
-        yield from ("-device", option(driver, {"id": "scsi0"}))
+    adapters = [each for each in plan_devices(plan.spec) if isinstance(each.device, VirtioSCSI)]
+    if "scsi" in interfaces and not adapters:
+        adapters = [PlannedDevice(SCSI, VirtioSCSI())]
+    for adapter in adapters:
+        for part in parts(adapter, kind):
+            yield from part.arguments
+    hosted = adapters[0].id if adapters else SCSI
     if "usb" in interfaces:
         yield from ("-device", option("qemu-xhci", {"id": "usb0", "p2": USB_PORTS, "p3": USB_PORTS}))
     if "floppy" in interfaces and kind == "q35":
@@ -31,7 +39,7 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
             yield from ("-drive", _temporary(planned, file))
         else:
             yield from ("-blockdev", blockdev_text(node(planned, file)))
-        driver, settings = device(planned, kind)
+        driver, settings = device(planned, kind, scsi=hosted)
         yield from ("-device", option(driver, settings))
 
 
@@ -86,10 +94,11 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def device(planned: PlannedDrive, kind: str) -> tuple[str, dict[str, object]]:
-    """Return the drive's device: QEMU's driver and its properties (None: left out)."""
+def device(planned: PlannedDrive, kind: str, *, scsi: str = SCSI) -> tuple[str, dict[str, object]]:
+    """Return the drive's device: QEMU's driver and its properties (None: left out); ``scsi`` is the SCSI adapter."""
     drive = planned.drive
-    settings: dict[str, object] = {"id": planned.id, "drive": planned.id, **_place(planned, kind)}
+    settings: dict[str, object] = {"id": planned.id, "drive": planned.id, **_place(planned, kind, scsi)}
+    settings |= transport_settings(drive.transport)
     settings["serial"] = drive.serial
     settings["bootindex"] = drive.bootindex
     if drive.cache is not None and drive.media == "disk" and drive.interface != "floppy":
@@ -101,9 +110,10 @@ def device(planned: PlannedDrive, kind: str) -> tuple[str, dict[str, object]]:
 
 def _driver(planned: PlannedDrive, kind: str) -> str:
     drive = planned.drive
+    if drive.interface == "virtio":
+        return virtio_driver("virtio-blk", drive.transport, kind, repr(drive))
     suffix = "cd" if drive.media == "cdrom" else "hd"
     return {
-        "virtio": "virtio-blk-device" if kind == "microvm" else "virtio-blk-pci",
         "ide": f"ide-{suffix}",
         "scsi": f"scsi-{suffix}",
         "nvme": "nvme",
@@ -113,7 +123,7 @@ def _driver(planned: PlannedDrive, kind: str) -> str:
     }[drive.interface]
 
 
-def _place(planned: PlannedDrive, kind: str) -> dict[str, object]:
+def _place(planned: PlannedDrive, kind: str, scsi: str) -> dict[str, object]:
     unit = planned.unit
     match planned.drive.interface:
         case "virtio" if planned.port:
@@ -121,7 +131,7 @@ def _place(planned: PlannedDrive, kind: str) -> dict[str, object]:
         case "ide":
             return {"bus": f"ide.{unit // 2}", "unit": unit % 2} if kind == "pc" else {"bus": f"ide.{unit}"}
         case "scsi":
-            return {"bus": "scsi0.0", "scsi-id": unit}
+            return {"bus": f"{scsi}.0", "scsi-id": unit}
         case "usb":
             return {"bus": "usb0.0", "port": unit + 1, "removable": planned.drive.media == "cdrom" or None}
         case "floppy":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pytest_kvm.qemu.plan import Plan
+from pytest_kvm.qemu.devices import driver_of
+from pytest_kvm.qemu.plan import Plan, machine_kind
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.board import smbios_tables
 from pytest_kvm.spec.vm import VMSpec
@@ -29,7 +30,8 @@ def board_arguments(plan: Plan) -> Iterator[str]:
     yield from _tpm(plan)
     if spec.watchdog is not None:
         yield from ("-action", f"watchdog={spec.watchdog}")
-        if not any(device.startswith(_WATCHDOGS) for device in spec.devices):
+        kind = machine_kind(spec.machine)
+        if not any(driver_of(device, kind).startswith(_WATCHDOGS) for device in spec.devices):
             yield from ("-device", option(WATCHDOG, {"id": "watchdog0"}))
     if plan.cid is not None:
         yield from ("-device", option(VSOCK, {"id": "vsock0", "guest-cid": plan.cid}))

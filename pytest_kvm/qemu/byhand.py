@@ -44,7 +44,7 @@ def differences(plan: Plan, originals: Mapping[str, DriveFile]) -> Iterator[str]
         yield "Console and QEMU's monitor are in the terminal (Ctrl-A C switches, Ctrl-A X ends it); there is no QMP."
     else:
         yield "QEMU's monitor is in the terminal; there is no QMP."
-    if plan.incoming or (plan.ram is not None and plan.ram.descriptor is not None):
+    if plan.incoming or (plan.ram is not None and plan.ram.descriptors):
         yield "It boots, with memory of its own; the test's machine went on where another one had been saved."
     if plan.gdb is not None:
         yield "Nobody listens for gdb: with -s, QEMU does, on port 1234."

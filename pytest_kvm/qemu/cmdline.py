@@ -9,30 +9,34 @@ from itertools import pairwise
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
 from pytest_kvm.qemu.board import board_arguments
+from pytest_kvm.qemu.built import with_properties, without
+from pytest_kvm.qemu.devices import driver_of, parts
 from pytest_kvm.qemu.flash import firmware_arguments, machine_properties
-from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, PlannedNic, Ram, machine_kind, plan_shares
+from pytest_kvm.qemu.memory import machine_settings, memory_arguments
+from pytest_kvm.qemu.nics import nic_arguments
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, machine_kind, plan_devices, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
-from pytest_kvm.spec.size import parse_memory
-from pytest_kvm.spec.smp import parse_smp
+from pytest_kvm.spec.devices.virtio import VirtioSCSI
+from pytest_kvm.spec.numa import processors
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
 # A bus of its own: the shell may need every port of its bus, and plugs them in an order that clones have to repeat.
 AGENT_BUS = "agent0"
 AGENT_PORT = "org.qemu.guest_agent.0"
-# A saved machine is only loaded into one whose RAM has the same name.
-RAM = "ram"
 ROOT_PORTS = 4
 NINEP = "virtio-9p-pci"
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
 MAX_PORTS = 31
-_MODELS = {"virtio": "virtio-net-pci", "rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
 
 
 def build(plan: Plan, binary: QEMUBinary) -> list[str]:
     """Return the command, the binary first. ``args`` of the spec come last, as they are."""
-    return [str(binary.path), *_arguments(plan, binary), *plan.spec.args]
+    pinned = {name: {"addr": address} for name, address in plan.addresses.items()}
+    arguments = with_properties(without(_arguments(plan, binary), plan.unplugged), pinned)
+    arguments = with_properties(arguments, plan.spec.properties)
+    return [str(binary.path), *arguments, *plan.spec.args]
 
 
 def is_built(command: Sequence[str]) -> bool:
@@ -60,10 +64,8 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         return
     if spec.cpu or plan.accel.partition(",")[0] in ("kvm", "hvf"):
         yield from ("-cpu", spec.cpu or "host")
-    yield from ("-smp", str(parse_smp(spec.smp)))
-    yield from ("-m", _memory(spec.memory))
-    if plan.ram is not None:
-        yield from ("-object", _ram(plan.ram, spec.memory))
+    yield from ("-smp", str(processors(spec.smp, spec.numa)))
+    yield from memory_arguments(plan)
     if binary.version >= (6, 0):
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")
@@ -81,38 +83,30 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from _ports(plan, kind)
     yield from _agent(plan, kind)
     for number, nic in enumerate(plan.nics):
-        yield from _nic(nic, number, plan, kind)
+        yield from nic_arguments(nic, number, plan, kind)
     yield from drive_arguments(plan)
     yield from _shares(plan, binary)
-    for device in spec.devices:
-        yield from ("-device", device)
+    for device in _devices(plan, kind):
+        yield from device
 
 
 def _machine(plan: Plan) -> str:
-    parts = [plan.spec.machine or DEFAULT_MACHINE]
-    if plan.ram:
-        parts.append(f"memory-backend={RAM}")
-    if plan.firmware is not None:
-        parts += machine_properties(plan.firmware)
-    return ",".join(parts)
+    first = (plan.spec.machine or DEFAULT_MACHINE) + machine_settings(plan)
+    return ",".join([first, *(machine_properties(plan.firmware) if plan.firmware is not None else ())])
 
 
-def _memory(memory: int | str | None) -> str:
-    parsed = parse_memory(memory)
-    text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
-    return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
-
-
-def _ram(ram: Ram, memory: int | str | None) -> str:
-    settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
-    if ram.descriptor is None and ram.shared:
-        return option("memory-backend-memfd", {**settings, "share": True})
-    if ram.descriptor is None:
-        return option("memory-backend-ram", settings)
-    settings |= {"mem-path": f"/proc/self/fd/{ram.descriptor}", "share": ram.shared}
-    if ram.protected:
-        settings |= {"readonly": True, "rom": False}
-    return option("memory-backend-file", settings)
+def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:
+    """The declared devices, in order, and those that were plugged in; without what the drives hang on."""
+    planned = iter(plan_devices(plan.spec))
+    for device in plan.spec.devices:
+        if isinstance(device, str):
+            yield "-device", device
+            continue
+        typed = next(planned)
+        if not isinstance(typed.device, VirtioSCSI):
+            yield from (part.arguments for part in parts(typed, kind))
+    for plugged in plan.plugged:
+        yield from (part.arguments for part in parts(plugged, kind))
 
 
 def _chardev(channel: Channel) -> Iterator[str]:
@@ -165,7 +159,7 @@ def _boot(plan: Plan) -> Iterator[str]:
 
 def _extras(plan: Plan, kind: str, binary: QEMUBinary) -> Iterator[str]:
     """What every machine with an image gets; a device of the same kind that the test declares takes its place."""
-    declared = [device.partition(",")[0] for device in plan.spec.devices]
+    declared = [driver_of(device, kind) for device in plan.spec.devices]
     mmio = kind == "microvm"
 
     def wanted(extra: str, driver: str) -> bool:
@@ -226,26 +220,3 @@ def _shares(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
             # Files of several file systems may have the same numbers; the guest has one.
             settings |= {"readonly": share.readonly or None, "multidevs": "remap"}
             yield from ("-fsdev", option("local", settings))
-
-
-def _boots_from_network(boot: str | None) -> bool:
-    parsed = parse_boot(boot) if boot is not None else None
-    return parsed is not None and "n" in f"{parsed.order or ''}{parsed.once or ''}"
-
-
-def _nic(planned: PlannedNic, number: int, plan: Plan, kind: str) -> Iterator[str]:
-    backend: dict[str, object] = {"id": planned.id}
-    if number:  # the first one has QEMU's default, 10.0.2.0/24
-        backend["net"] = f"10.0.{number + 2}.0/24"
-    backend["restrict"] = None if plan.spec.internet else True
-    text = option("user", backend)
-    for forward in planned.forwards:
-        text += "," + option(f"hostfwd={forward}")
-    yield from ("-netdev", text)
-    settings: dict[str, object] = {"id": planned.id, "netdev": planned.id, "mac": planned.mac}
-    model = _MODELS.get(planned.nic.model, planned.nic.model)
-    if kind == "microvm" and model == "virtio-net-pci":
-        model = "virtio-net-device"
-    elif plan.kernel is not None and not _boots_from_network(plan.spec.boot):
-        settings["romfile"] = ""  # nobody boots from it: its ROM need not be installed, nor run
-    yield from ("-device", option(model, {**settings, **planned.nic.properties}))

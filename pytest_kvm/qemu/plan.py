@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.forward import Forward
 from pytest_kvm.spec.nic import Nic
@@ -41,12 +43,25 @@ class PlannedDrive:
 
 @dataclass(frozen=True)
 class PlannedNic:
-    """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it."""
+    """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it.
+
+    ``port`` is the bus that it is plugged into while the machine runs, "" for all others.
+    """
 
     id: str
     nic: Nic
     mac: str
     forwards: Sequence[Forward] = ()
+    port: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedDevice:
+    """A device with its id; ``port`` is the bus that it is plugged into while the machine runs, "" for all others."""
+
+    id: str
+    device: BaseDevice
+    port: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,13 +102,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Ram:
-    """The memory backend of the guest's RAM: QEMU's own memory, or a file that it inherits as ``descriptor``.
+    """The memory backends of the guest's RAM: QEMU's own memory, or files that it inherits, one for each backend.
 
-    ``shared`` writes go into the file, or are seen by the processes that QEMU gives its memory to; otherwise they stay
-    in the machine, and ``protected`` has QEMU open the file for reading only.
+    ``shared`` writes go into the files, or are seen by the processes that QEMU gives its memory to; otherwise they stay
+    in the machine, and ``protected`` has QEMU open the files for reading only.
     """
 
-    descriptor: int | None = None
+    descriptors: Sequence[int] = ()
     shared: bool = False
     protected: bool = False
 
@@ -122,12 +137,13 @@ class PlannedFirmware:
 class Plan:
     """Everything that the command line says.
 
-    ``seabios`` is where SeaBIOS tells what it does, ``firmware`` what is there in its place, ``accel`` is QEMU's text,
-    ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent`` is the guest
-    agent's, ``cid`` its address on vsock, ``tpm`` leads to swtpm, ``monitor`` is a second QMP monitor, for somebody
-    beside us, ``gdb`` where gdb attaches. ``ram`` None leaves the RAM to what the test says itself. An ``incoming``
-    machine waits, paused, for the state of another one, which may come through a descriptor that is ``inherited``; a
-    ``halted`` one for gdb.
+    ``plugged`` are devices that were plugged in, ``unplugged`` the ids of declared ones that were taken out, and
+    ``addresses`` those that QEMU has chosen on PCI, by the devices' ids. ``seabios`` is where SeaBIOS tells what it
+    does, ``firmware`` what is there in its place, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
+    port's name and its chardev, those of our shell; ``agent`` is the guest agent's, ``cid`` its address on vsock,
+    ``tpm`` leads to swtpm, ``monitor`` is a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches.
+    ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state
+    of another one, which may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
     """
 
     spec: VMSpec
@@ -141,6 +157,9 @@ class Plan:
     append: str = ""
     drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
     nics: Sequence[PlannedNic] = ()
+    plugged: Sequence[PlannedDevice] = ()
+    unplugged: Sequence[str] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
     cid: int | None = None
@@ -256,6 +275,23 @@ def plan_shares(spec: VMSpec) -> list[PlannedShare]:
     planned = [PlannedShare(share.id or f"share{number}", share) for number, share in enumerate(spec.shares)]
     _check_unique("shares", [each.id for each in planned])
     return planned
+
+
+def plan_devices(spec: VMSpec, taken: Iterable[str] = ()) -> list[PlannedDevice]:
+    """Number the spec's devices that are not texts; no id is among those ``taken``."""
+    ids = {*taken, *(device.id for device in spec.devices if isinstance(device, BaseDevice) and device.id)}
+    planned = []
+    for device in spec.devices:
+        if isinstance(device, BaseDevice):
+            name = device.id or free_id(device.KIND, ids)
+            ids.add(name)
+            planned.append(PlannedDevice(name, device))
+    return planned
+
+
+def free_id(kind: str, taken: Collection[str]) -> str:
+    """Return the first of ``rng0``, ``rng1`` … that is not taken."""
+    return next(name for name in (f"{kind}{number}" for number in count()) if name not in taken)
 
 
 def _check_unique(keyword: str, ids: Sequence[str]) -> None:

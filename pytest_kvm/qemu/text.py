@@ -15,6 +15,18 @@ def option(first: str, settings: Mapping[str, object] | None = None) -> str:
     )
 
 
+def parse_option(text: str) -> tuple[str, dict[str, str]]:
+    """Return what stands first in an option text, and its keys and values, as QEMU reads it: ``nokey`` is on."""
+    first, *others = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    if "=" in first:
+        first, others = "", [first, *others]
+    settings = {}
+    for part in others:
+        key, equals, value = part.partition("=")
+        settings[key] = value if equals else "on"
+    return first, settings
+
+
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"

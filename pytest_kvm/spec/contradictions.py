@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.boot import read_boot
+from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import Forward, read_hostfwd
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode, check_nodes
 from pytest_kvm.spec.reference import holds_reference
 from pytest_kvm.spec.share import Share
-from pytest_kvm.spec.wording import shown
+from pytest_kvm.spec.wording import Rejected, shown
 
 Rule = Callable[[Mapping[str, object]], SpecError | None]
 
@@ -159,12 +161,12 @@ def _nics(given: Mapping[str, object]) -> SpecError | None:
 
 
 def _ids(given: Mapping[str, object]) -> SpecError | None:
-    kinds = {"drives": "drive", "nics": "NIC", "shares": "share"}
+    kinds = {"drives": "drive", "nics": "NIC", "shares": "share", "devices": "device"}
     declared = [
         (item.id, keyword)
         for keyword in kinds
         for item in _items(given.get(keyword))
-        if isinstance(item, (Drive, Nic, Share)) and item.id is not None
+        if isinstance(item, (Drive, Nic, Share, BaseDevice)) and item.id is not None
     ]
     found = _twice(each for each, _ in declared)
     keywords = [keyword for each, keyword in declared if each == found]
@@ -217,6 +219,24 @@ def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
+def _numa(given: Mapping[str, object]) -> SpecError | None:
+    nodes = [node for node in _items(given["numa"]) if isinstance(node, NumaNode)]
+    if not nodes:
+        return None
+    try:
+        check_nodes(nodes, given["smp"], given["memory"])  # type: ignore[arg-type]  # checked before
+    except Rejected as reason:
+        return SpecError(f"vm(numa=…): {reason}", keyword="numa", value=given["numa"])
+    return None
+
+
+def _numa_machine(given: Mapping[str, object]) -> SpecError | None:
+    machine = str(given["machine"]).split(",")[0].removeprefix("type=")
+    if machine not in ("microvm", "none") or not given["numa"]:
+        return None
+    return _wrong(given, ("machine", "numa"), "it has no ACPI tables that would tell a guest of nodes; use q35 or pc")
+
+
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image", "kernel", "initrd"), _initrd),
     (("image", "ready"), _ready),
@@ -228,6 +248,8 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("machine", "fw_cfg"), _fw_cfg),
     (("machine", "firmware"), _firmware),
     (("firmware", "boot"), _boot_order),
+    (("numa", "smp", "memory"), _numa),
+    (("machine", "numa"), _numa_machine),
     (("nics", "hostfwd"), _network("hostfwd")),
     (("nics", "internet"), _network("internet")),
     (("image", "nics", "hostfwd"), _network_without_image("hostfwd")),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.construction import check_values, checked, short_repr
+from pytest_kvm.spec.devices.base import TRANSPORTS
 from pytest_kvm.spec.reference import holds_reference
 from pytest_kvm.spec.size import read_size
 from pytest_kvm.spec.values import Check, boolean, identifier, one_of, optional, path, properties, text, whole
@@ -46,6 +47,7 @@ CHECKS: dict[str, Check] = {
     "readonly": boolean,
     "serial": optional(text("a serial number")),
     "bootindex": optional(whole("a boot index", 0)),
+    "transport": optional(one_of(*TRANSPORTS)),
     "id": optional(identifier),
     "properties": properties("id", "drive", "serial", "bootindex"),
 }
@@ -62,8 +64,9 @@ class Drive:
     virtio, for a cdrom ide), ``index`` the place on it, ``media`` disk or cdrom, ``cache`` QEMU's cache
     mode. ``snapshot`` says that what the guest writes is thrown away: always so for a given file (default
     True) unless False is said. ``readonly`` refuses writes. ``serial`` is what the guest sees,
-    ``bootindex`` the place in the boot order, ``id`` QEMU's id (default ``disk0``, ``cdrom0`` …),
-    ``properties`` more properties of the device.
+    ``bootindex`` the place in the boot order, ``transport`` how a virtio disk is attached (as for
+    VirtioDevice), ``id`` QEMU's id (default ``disk0``, ``cdrom0`` …), ``properties`` more properties of the
+    device.
 
     Raises SpecError when a value cannot be, or two contradict each other.
     """
@@ -79,6 +82,7 @@ class Drive:
     readonly: bool = field(default=False, kw_only=True)
     serial: str | None = field(default=None, kw_only=True)
     bootindex: int | None = field(default=None, kw_only=True)
+    transport: str | None = field(default=None, kw_only=True)
     id: str | None = field(default=None, kw_only=True)
     properties: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
@@ -124,6 +128,8 @@ class Drive:
             raise self._contradiction("media", "interface", f"a CD-ROM is on {listed(CDROM_INTERFACES)}")
         if self.interface == "floppy" and isinstance(self.index, int) and self.index > 1:
             raise self._contradiction("interface", "index", "there are two floppy drives, 0 and 1")
+        if self.transport is not None and self.interface != "virtio":
+            raise self._contradiction("interface", "transport", "only virtio disks have one; of SCSI, VirtioSCSI has")
         longest = SERIAL_LENGTHS[self.interface]
         if isinstance(self.serial, str) and len(self.serial.encode()) > longest:
             raise self._contradiction("interface", "serial", f"it has room for {longest} bytes of serial number")

@@ -11,15 +11,28 @@ from typing import TypedDict
 from pytest_kvm.spec.board import WATCHDOG, check_fw_cfg, check_smbios, check_tpm
 from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
+from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.firmware import check_firmware
 from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
-from pytest_kvm.spec.values import Check, boolean, one_of, optional, path, seconds, several, text
+from pytest_kvm.spec.values import (
+    Check,
+    boolean,
+    identifier,
+    one_of,
+    optional,
+    path,
+    properties,
+    seconds,
+    several,
+    text,
+)
 from pytest_kvm.spec.wording import Rejected, did_you_mean, expected, expected_type, listed, shown
 
 ACCELERATORS = ("auto", "kvm", "tcg", "hvf")
@@ -40,6 +53,7 @@ class VMFields(TypedDict, total=False):
     cpu: str | None
     smp: int | str
     memory: int | str | None
+    numa: Sequence[NumaNode]
     kernel: StrPath | None
     initrd: StrPath | None
     append: str
@@ -54,7 +68,8 @@ class VMFields(TypedDict, total=False):
     meta_data: Mapping[str, object] | None
     seed: bool | str | None
     shares: Sequence[Share]
-    devices: Sequence[str]
+    devices: Sequence[str | BaseDevice]
+    properties: Mapping[str, Mapping[str, object]]
     extras: Sequence[str] | None
     autostart: bool
     ready: str | re.Pattern[str] | None
@@ -161,10 +176,35 @@ def _nic(value: object) -> None:
     raise_postponed(value)
 
 
+def _device(value: object) -> None:
+    if isinstance(value, (Drive, Nic, Share)):
+        keyword = {Drive: "drives", Nic: "nics", Share: "shares"}[type(value)]
+        raise expected_type("a device", value, f"write {keyword}=[{shown(value)}]")
+    if not isinstance(value, BaseDevice):
+        text("a device such as VirtioRng(), or text as for -device")(value)
+        return
+    raise_postponed(value)
+
+
+def _properties(value: object) -> None:
+    wanted = "a mapping of ids to properties, such as {'net0': {'mrg_rxbuf': False}}"
+    if not isinstance(value, Mapping):
+        raise expected_type(wanted, value)
+    for name, given in value.items():
+        identifier(name)
+        properties("id")(given)
+
+
 def _share(value: object) -> None:
     if not isinstance(value, Share):
         hint = f"write Share({shown(value)}, '/mnt')" if isinstance(value, (str, os.PathLike)) else ""
         raise expected_type("Share(...)", value, hint)
+    raise_postponed(value)
+
+
+def _node(value: object) -> None:
+    if not isinstance(value, NumaNode):
+        raise expected_type("NumaNode(...)", value)
     raise_postponed(value)
 
 
@@ -192,6 +232,7 @@ CHECKS: Mapping[str, Check] = {
     "cpu": optional(text("the name of a CPU model such as 'max'")),
     "smp": _smp,
     "memory": optional(_memory),
+    "numa": several("NumaNode(...)", "numa=[NumaNode(memory='128M', cpus=0), …]", _node),
     "kernel": optional(path),
     "initrd": optional(path),
     "append": text("text for the kernel's command line", r".*"),
@@ -206,7 +247,8 @@ CHECKS: Mapping[str, Check] = {
     "meta_data": optional(_meta_data),
     "seed": optional(check_seed),
     "shares": several("Share(...)", "shares=[Share('data', '/mnt')]", _share),
-    "devices": several("texts as for -device", "devices=['virtio-rng-pci']", text("text as for -device")),
+    "devices": several("devices", "devices=['virtio-rng-pci']", _device),
+    "properties": _properties,
     "extras": optional(_extras),
     "autostart": boolean,
     "ready": optional(check_ready),

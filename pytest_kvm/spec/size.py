@@ -92,8 +92,8 @@ def read_memory(value: int | str | None) -> Memory:
         raise Rejected(f"slots must be a number from 0 to {MOST_SLOTS}, got {shown(slots)}")
     if maxmem < size:
         raise Rejected(f"maxmem={options['maxmem']} is less than the memory, {options['size']}")
-    if (count > 0) != (maxmem > size):
-        raise Rejected("slots= and a maxmem= larger than the memory need each other")
+    if count and maxmem == size:
+        raise Rejected("slots= needs a maxmem= that is larger than the memory")
     return Memory(size, count, maxmem)
 
 

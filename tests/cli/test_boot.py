@@ -81,13 +81,23 @@ def test_fields(tmp_path: Path) -> None:
         *("--smp", "2", "--memory", "192M", "--append", "test.word=here"),
         *("--drive", "given.raw,format=raw,serial=a", "--drive", "size=4M,serial=b", "--nic", "e1000"),
         *("--extra", "rng", "--device", "virtio-balloon-pci,id=mine", "--start", "boot"),
+        *("--numa", "128M,cpus=0,distances=10:30", "--numa", "64M,cpus=1,distances=40:10"),
         "--run",
         "nproc; grep -o test.word=here /proc/cmdline; head -c 5 /dev/vda; cat /sys/block/vd?/serial; "
-        "echo; cat /sys/class/net/eth0/device/vendor; exit 7",
+        "echo; cat /sys/class/net/eth0/device/vendor; cat /sys/devices/system/node/node?/distance; exit 7",
         cwd=tmp_path,
     )
     assert (result.returncode, result.stderr) == (7, "")
-    assert result.stdout.replace("\n", " ").split() == ["2", "test.word=here", "givenab", "0x8086"]
+    assert result.stdout.replace("\n", " ").split() == [
+        "2",
+        "test.word=here",
+        "givenab",
+        "0x8086",
+        "10",
+        "30",
+        "40",
+        "10",
+    ]
 
 
 def test_a_kernel_that_panics() -> None:
@@ -119,6 +129,8 @@ def test_a_command_that_takes_too_long() -> None:
         (["--drive", "size=4M,index=one"], "index: expected a number, not 'one'"),
         (["--drive", "a.raw,loose"], "--drive a.raw,loose: expected loose=VALUE, as QEMU has it"),
         (["--drive", "a.raw"], "there is no such file"),
+        (["--numa", "128M,distances=ten"], "--numa 128M,distances=ten: expected distances such as 10:20"),
+        (["--numa", "128M,cpu=0"], "NumaNode(cpu=…): unknown keyword 'cpu'; did you mean 'cpus'?"),
         (["--share", "."], "--share .: say where it is in the guest: .,guest=/mnt"),
         (["--share", "nowhere,guest=/mnt"], "/nowhere'): there is no such folder"),
         (["--timeout", "soon"], "--timeout=soon: expected a number of seconds"),

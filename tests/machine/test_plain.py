@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kvm import Drive, Nic, SpecError, VMSpec
+from pytest_kvm import Drive, Nic, NumaNode, SpecError, VMSpec
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine.plain import from_plain, to_plain
 from pytest_kvm.qemu.plan import Channel, DriveFile, Plan, PlannedDrive, PlannedFirmware, PlannedNic, Ram
@@ -23,6 +23,8 @@ SPEC = VMSpec(
     ready=re.compile("x"),
     fw_cfg={"opt/org.example/a": b"\0\xff", "opt/org.example/b": Path("/a/b")},
     smbios={1: {"serial": "S"}, 8: [{"port_type": 3}]},
+    numa=[NumaNode(memory=64, cpus="0,2", distances=[10, 20]), NumaNode(memory="64M", cpus=1, distances=[20, 10])],
+    smp=3,
     args=["-boot", "order=c"],
 )
 PLAN = Plan(

@@ -29,7 +29,7 @@ def test_a_clone_with_everything() -> None:
         agent=Channel("agent", 13),
         kernel=Path("/k"),
         append="console=ttyS0",
-        ram=Ram(14),
+        ram=Ram([14]),
         incoming=True,
         inherited=[15],
     )

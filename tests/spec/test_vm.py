@@ -63,9 +63,9 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     (
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
-        "memory, kernel, initrd, "
+        "memory, numa, kernel, initrd, "
         "append, firmware, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
-        "devices, extras, autostart, ready, timeout, "
+        "devices, properties, extras, autostart, ready, timeout, "
         "start, gdb, tpm, watchdog, vsock, fw_cfg, smbios or args",
     ),
     (
@@ -157,7 +157,7 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     ({"internet": "yes"}, "vm(internet='yes'): expected True or False, got 'yes' (str)"),
     (
         {"devices": "virtio-rng-pci"},
-        "vm(devices='virtio-rng-pci'): expected a list of texts as for -device, got 'virtio-rng-pci' (str); "
+        "vm(devices='virtio-rng-pci'): expected a list of devices, got 'virtio-rng-pci' (str); "
         "write devices=['virtio-rng-pci']",
     ),
     ({"extras": ["baloon"]}, "vm(extras=['baloon']): unknown extra 'baloon'; did you mean 'balloon'?"),
