@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_kvm.errors import (
         AcceleratorUnavailable,
         AgentError,
+        BalloonTimeout,
         BootTimeout,
         CasesFailed,
         CommandError,
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
         DriveInUse,
         GuestPanic,
         HostError,
+        HotplugError,
         ImageUnavailable,
         KernelSplat,
         KVMError,
         LaunchError,
         LoginFailed,
         MachineError,
+        NegotiationError,
         NotSeen,
         QEMUExited,
+        QemuImgError,
         QEMUNotFound,
         QMPError,
         ShellLost,
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
     from pytest_kvm.spec.drive import Drive
     from pytest_kvm.spec.image import Image
     from pytest_kvm.spec.nic import Nic
+    from pytest_kvm.spec.numa import NumaNode
     from pytest_kvm.spec.reference import FromFixture
     from pytest_kvm.spec.share import Share
     from pytest_kvm.spec.vm import VMSpec
@@ -81,6 +86,7 @@ __all__ = [
     "VM",
     "AcceleratorUnavailable",
     "AgentError",
+    "BalloonTimeout",
     "BootTimeout",
     "CasesFailed",
     "CommandError",
@@ -95,6 +101,7 @@ __all__ = [
     "FromFixture",
     "GuestPanic",
     "HostError",
+    "HotplugError",
     "Image",
     "ImageUnavailable",
     "KVMError",
@@ -102,11 +109,14 @@ __all__ = [
     "LaunchError",
     "LoginFailed",
     "MachineError",
+    "NegotiationError",
     "Nic",
     "NotSeen",
+    "NumaNode",
     "QEMUExited",
     "QEMUNotFound",
     "QMPError",
+    "QemuImgError",
     "SSHError",
     "Share",
     "ShellLost",
@@ -171,6 +181,7 @@ _HOMES = {
     "FromFixture": "pytest_kvm.spec.reference",
     "Image": "pytest_kvm.spec.image",
     "Nic": "pytest_kvm.spec.nic",
+    "NumaNode": "pytest_kvm.spec.numa",
     "Share": "pytest_kvm.spec.share",
     "Snapshot": "pytest_kvm.machine.snapshots",
     "VMFactory": "pytest_kvm.plugin.factories",

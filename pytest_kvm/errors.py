@@ -22,14 +22,18 @@
         ├── SSHError         an SSH connection could not be made, or was lost
         ├── AgentError       the guest agent refused a command, or went away under it
         ├── TransferError    the guest did not take, or give, a file
+        ├── NegotiationError a virtio device and its driver have not agreed on what they should have
+        ├── HotplugError     the guest did not take a device, or does not give it back
         ├── DriveFailed      a drive's file could not be read or written: no room on the host, say
         ├── TrayLocked       the guest does not let the medium of a drive go
+        ├── QemuImgError     qemu-img does not do what was asked with a disk image
         ├── Verdict          the guest misbehaved
         │   ├── GuestPanic   it cannot go on: a panic, or a shutdown that nobody asked for
         │   └── KernelSplat  its kernel complained: a WARNING, an oops, KASAN …
         ├── NotSeen          what a test said would happen did not
         ├── WaitTimeout      a wait ran into its deadline (also a TimeoutError)
         │   ├── BootTimeout
+        │   ├── BalloonTimeout  the guest did not give, or take back, so much memory
         │   ├── ConsoleTimeout
         │   └── CommandTimeout
         └── TeardownError    something would have survived the test
@@ -39,6 +43,9 @@ An error's data are attributes; its text reads: subject, what happened, against 
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Callable, Sequence
 from textwrap import indent
 
@@ -239,6 +246,18 @@ class BootTimeout(WaitTimeout):
     """The machine did not become ready in time."""
 
 
+class BalloonTimeout(WaitTimeout):
+    """The guest's balloon did not come to the size that was asked for in time.
+
+    ``asked`` is the memory that the guest was to be left with, ``actual`` what it has, in bytes.
+    """
+
+    def __init__(self, message: str, *, timeout: float, asked: int, actual: int) -> None:
+        super().__init__(message, timeout=timeout)
+        self.asked = asked
+        self.actual = actual
+
+
 class ConsoleTimeout(WaitTimeout):
     """The serial console did not show what was expected in time."""
 
@@ -255,6 +274,26 @@ class CommandTimeout(WaitTimeout):
 
 class TeardownError(MachineError):
     """Something of a machine would have survived the test."""
+
+
+class NegotiationError(MachineError):
+    """What a virtio device and its driver have agreed on is not what it should be, or guest and QEMU tell it otherwise.
+
+    ``device`` is its id, ``problems`` what is wrong, a line each.
+    """
+
+    def __init__(self, message: str, *, device: str, problems: Sequence[str]) -> None:
+        super().__init__(message)
+        self.device = device
+        self.problems = tuple(problems)
+
+
+class HotplugError(MachineError):
+    """The guest did not take a device that was plugged in, or does not give one back; ``device`` is its id."""
+
+    def __init__(self, message: str, *, device: str) -> None:
+        super().__init__(message)
+        self.device = device
 
 
 class DriveFailed(MachineError):
@@ -276,6 +315,27 @@ class TrayLocked(MachineError):
     def __init__(self, message: str, *, drive: str) -> None:
         super().__init__(message)
         self.drive = drive
+
+
+class QemuImgError(MachineError):
+    """qemu-img does not do what was asked with a disk image.
+
+    ``returncode`` is its exit status (negative: the signal; None: it was not started, as it could not have succeeded),
+    ``stderr`` what it said, ``command`` its command line; ``nospace`` is whether the host's disk is full, ``in_use``
+    whether a running machine, or another process, has the image open.
+    """
+
+    def __init__(self, message: str, *, returncode: int | None, stderr: str = "", command: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+        self.command = tuple(command)
+        self.nospace = os.strerror(errno.ENOSPC) in stderr
+        # block/file-posix.c, raw_check_lock_bytes and raw_apply_lock_bytes.
+        self.in_use = _LOCK.search(stderr) is not None
+
+
+_LOCK = re.compile(r'Failed to (?:get (?:shared )?"[\w ]+" lock|lock byte \d+)')
 
 
 class Verdict(MachineError):

@@ -12,7 +12,21 @@ import pytest_kvm
 
 # From the top down. What stands beside the folders is one room, the uppermost.
 ROOMS = (
-    *("", "spec", "qemu", "host", "images", "network", "guest", "kernel", "machine", "display", "report", "cli"),
+    *(
+        "",
+        "virtio",
+        "spec",
+        "qemu",
+        "host",
+        "images",
+        "network",
+        "guest",
+        "kernel",
+        "machine",
+        "display",
+        "report",
+        "cli",
+    ),
     "plugin",
 )
 TOP = ("errors", "files", "journal", "visible", "waiting")

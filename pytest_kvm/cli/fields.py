@@ -6,18 +6,21 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.board import WATCHDOG
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
+from pytest_kvm.spec.firmware import names_firmware_file
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.vm import VMSpec, from_folder
 
-Made = TypeVar("Made", Drive, Nic, Share)
+Made = TypeVar("Made", Drive, Nic, NumaNode, Share)
 
 NONE = "none"
 _ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
@@ -91,11 +94,28 @@ def _number(text: str) -> float:
         raise SpecError(f"--timeout={text}: expected a number of seconds", keyword="timeout", value=text) from None
 
 
-def _object(text: str) -> object:
+def _object(text: str, option: str = "--meta-data") -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SpecError(f"--meta-data={text}: it is no JSON: {error}", keyword="meta_data", value=text) from None
+        keyword = option.removeprefix("--").replace("-", "_")
+        raise SpecError(f"{option}={text}: it is no JSON: {error}", keyword=keyword, value=text) from None
+
+
+def _fw_cfg(text: str) -> object:
+    return _object(text, "--fw-cfg")
+
+
+def _smbios(text: str) -> object:
+    """Read the tables by their types, which JSON has to have as texts."""
+    found = _object(text, "--smbios")
+    if not isinstance(found, dict):
+        return found
+    return {int(number) if number.isdecimal() else number: table for number, table in found.items()}
+
+
+def _firmware(text: str) -> object:
+    return Path(text) if names_firmware_file(text) else text
 
 
 def _seed(text: str) -> object:
@@ -141,6 +161,18 @@ def _nic(text: str) -> Nic:
     return _made(Nic, "model", "--nic", text)
 
 
+def _node(text: str) -> NumaNode:
+    """Read ``SIZE,cpus=0-1,distances=10:20``; the commas between CPUs are doubled, as QEMU has them."""
+    node, _, distances = text.partition(",distances=")
+    made = _made(NumaNode, "memory", "--numa", node)
+    if not distances:
+        return made
+    try:
+        return replace(made, distances=[int(each) for each in distances.split(":")])
+    except ValueError as error:
+        raise SpecError(f"--numa {text}: expected distances such as 10:20", keyword="numa", value=text) from error
+
+
 def _share(text: str) -> Share:
     """Read ``FOLDER,guest=/mnt,…``."""
     if "guest=" not in text:
@@ -166,7 +198,7 @@ def _made(kind: type[Made], first: str, option: str, text: str) -> Made:
         else:
             properties[name] = value
     if properties:  # QEMU's own, of the device
-        given["properties"] = properties
+        given |= {"properties": properties} if "properties" in names else properties
     return kind(**given)  # type: ignore[arg-type]  # they check their values
 
 
@@ -194,9 +226,13 @@ FIELDS: Mapping[str, _Field] = {
     "cpu": _Field("--cpu", "MODEL", "QEMU's CPU model"),
     "smp": _Field("--smp", "N", "virtual CPUs, or QEMU's text: 4,cores=2,threads=2"),
     "memory": _Field("--memory", "SIZE", "memory, such as 512M or QEMU's text (default: what the image needs)"),
+    "numa": _Field(
+        "--numa", "NODE", "a NUMA node: 128M,cpus=0-1 and NumaNode's fields: distances=10:20", _node, many=True
+    ),
     "kernel": _Field("--kernel", "PATH", "kernel to boot, with the image's userland or without one", Path),
     "initrd": _Field("--initrd", "PATH", "its initramfs", Path),
     "append": _Field("--append", "TEXT", "more for the kernel's command line"),
+    "firmware": _Field("--firmware", "KIND", "bios (the default), uefi, uefi-secure, or a file", _firmware),
     "boot": _Field("--boot", "TEXT", "boot order, as for QEMU's -boot"),
     "drives": _Field(
         "--drive", "DRIVE", "a drive: PATH or size=SIZE, and Drive's fields: a.qcow2,interface=ide", _drive, many=True
@@ -228,5 +264,10 @@ FIELDS: Mapping[str, _Field] = {
     "timeout": _Field("--timeout", "SECONDS", "until it must be ready", _number),
     "start": _Field("--start", "HOW", f"how it begins: {', '.join(START)}"),
     "gdb": _Field("--gdb", "", "let gdb attach to it, and say how", flag=True),
+    "tpm": _Field("--tpm", "VERSION", "give it a TPM, through swtpm: 2.0 or 1.2"),
+    "watchdog": _Field("--watchdog", "ACTION", f"give it a watchdog, which does this: {', '.join(WATCHDOG)}"),
+    "vsock": _Field("--vsock", "", "give it an address on vsock", flag=True),
+    "fw_cfg": _Field("--fw-cfg", "JSON", "texts for the guest's firmware and kernel, by their names", _fw_cfg),
+    "smbios": _Field("--smbios", "JSON", 'fields of SMBIOS tables: {"1": {"serial": "S1"}}', _smbios),
     "args": _Field("--arg", "ARG", "an argument for QEMU, added last: --arg=-rtc --arg=base=utc", many=True),
 }

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ class Firmware:
 
     ``types`` are its interfaces (``uefi``, ``bios``), ``architectures`` and ``machines`` what it is for (machines as
     patterns, ``pc-q35-*``), ``executable`` its file, ``nvram`` the template for the file that keeps its variables (None
-    where it needs none), ``features`` such as ``secure-boot`` and ``enrolled-keys``.
+    where it needs none), ``features`` such as ``secure-boot`` and ``enrolled-keys``. ``device`` is where it goes
+    (``flash``, ``memory``, ``kernel``), ``format`` and ``nvram_format`` are those of the files.
     """
 
     description: str
@@ -26,6 +28,18 @@ class Firmware:
     executable: Path
     nvram: Path | None
     features: frozenset[str]
+    device: str = "flash"
+    format: str = "raw"
+    nvram_format: str = "raw"
+
+    @property
+    def secure(self) -> bool:
+        """Whether it refuses what is not signed with the keys that it comes with."""
+        return {"secure-boot", "enrolled-keys"} <= self.features
+
+    def fits(self, architecture: str, machine: str) -> bool:
+        """Return whether it is for a machine type, under its versioned name (``pc-q35-7.2``)."""
+        return architecture in self.architectures and any(fnmatch(machine, pattern) for pattern in self.machines)
 
 
 def directories(data: Iterable[Path]) -> list[Path]:
@@ -69,6 +83,9 @@ def _read(path: Path) -> Firmware | None:
             executable=Path(executable["filename"]),
             nvram=Path(nvram["filename"]) if nvram is not None else None,
             features=frozenset(map(str, entry["features"])),
+            device=str(mapping["device"]),
+            format=str(executable.get("format", "raw")),
+            nvram_format=str(nvram.get("format", "raw")) if nvram is not None else "raw",
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""Show how a download advances: a bar on a terminal, a line now and then elsewhere."""
+"""Show how a download, or qemu-img, advances: a bar on a terminal; elsewhere a download has a line now and then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Report = Callable[[str], None]
 """Takes a line about something that makes the user wait."""
@@ -38,17 +39,38 @@ def download_bar(
     if not sys.stderr.isatty():
         yield _teller(total, report, clock)
         return
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
-        monitor_interval = 0  # no thread that outlives the bar
-
-    with Bar(total=total, initial=start, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+    with _bar(total=total, initial=start, unit="B", unit_scale=True) as bar:
 
         def show(received: int) -> None:
             bar.update(max(received - bar.n, 0))
 
         yield show
+
+
+@contextmanager
+def fraction_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """Give a function that takes how much is done of ``what``, from 0 to 1.
+
+    It draws a bar on standard error if that is a terminal, and does nothing otherwise.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _fraction: None
+        return
+    with _bar(total=1.0, desc=what, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+
+        def show(fraction: float) -> None:
+            bar.update(fraction - bar.n)
+
+        yield show
+
+
+def _bar(**settings: Any) -> Any:
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
+        monitor_interval = 0  # no thread that outlives the bar
+
+    return Bar(file=sys.stderr, leave=False, **settings)
 
 
 def _teller(total: int | None, report: Report, clock: Callable[[], float]) -> Callable[[int], None]:

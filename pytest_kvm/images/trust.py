@@ -6,10 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-from pytest_kvm.errors import SpecError
+from pytest_kvm.errors import QemuImgError, SpecError
 from pytest_kvm.host.remembering import Remembered
 from pytest_kvm.images.formats import NotADisk, detect_format, look, names_file, partitions_end, read_qcow2
-from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.images.qemu_img import qemu_img
 from pytest_kvm.qemu.binary import QEMUBinary
 
 _MIB = 1 << 20
@@ -140,7 +140,7 @@ def _check_qcow2(path: Path, binary: QEMUBinary) -> None:
     except QemuImgError as error:
         if error.returncode == _LEAKS:
             return
-        lines = str(error).removeprefix("qemu-img refuses: ").splitlines() or [""]
+        lines = error.stderr.strip().splitlines() or [""]
         if error.returncode == _CORRUPT and any("exceeding the end of the file" in line for line in lines):
             size = path.stat().st_size / _MIB
             raise NotADisk(f"it is truncated: it has {size:.1f} MiB, and refers to more; fetch it again") from None

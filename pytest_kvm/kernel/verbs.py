@@ -12,6 +12,8 @@ from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.result import Check, Command, CompletedCommand
 from pytest_kvm.guest.runner import DEFAULT_TIMEOUT, Runner
 from pytest_kvm.images.kernels.source import Kernel
+from pytest_kvm.kernel.clocksource import ClockSource
+from pytest_kvm.kernel.cpu import GuestCPU, read_cpu
 from pytest_kvm.kernel.dump import dump
 from pytest_kvm.kernel.guest import GuestKernel
 from pytest_kvm.kernel.kselftest.run import TEST_TIMEOUT, run_kselftest
@@ -133,6 +135,16 @@ class ForKernels(Runner):
         if self._kernel is None:
             self._kernel = GuestKernel(self, self.host_kernel(), self.module_files)
         return self._kernel
+
+    @property
+    def cpu(self) -> GuestCPU:
+        """The processors that the guest's kernel uses now: ``model``, ``flags``, ``count``, ``sockets`` …"""
+        return read_cpu(self)
+
+    @property
+    def clocksource(self) -> ClockSource:
+        """The clock that the guest's kernel counts by: ``current``, ``available``, ``set(name)``."""
+        return ClockSource(self)
 
     def modprobe(self, module: str, **parameters: object) -> None:
         """Load a module, with all that it needs; does nothing when it is loaded.

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_kvm.errors import HostError, SpecError
+from pytest_kvm.errors import HostError, QemuImgError, SpecError
 from pytest_kvm.files import why_no_folder, why_unreadable
 from pytest_kvm.images.formats import NotADisk, detect_format
-from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.images.qemu_img import qemu_img
 from pytest_kvm.images.trust import check_references
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.plan import DriveFile, PlannedDrive
@@ -145,6 +145,6 @@ def _create(planned: PlannedDrive, binary: QEMUBinary, *arguments: str) -> None:
     try:
         qemu_img(binary, "create", "-q", *arguments)
     except QemuImgError as error:
-        if os.strerror(errno.ENOSPC) in str(error):
+        if error.nospace:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise SpecError(f"{planned.drive!r}: {error}", keyword="drives", value=planned.drive) from error

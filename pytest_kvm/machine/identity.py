@@ -17,11 +17,12 @@ from typing import Any
 from pytest_kvm.errors import SpecError
 from pytest_kvm.host.remembering import Remembered, file_identity
 from pytest_kvm.images.formats import NotADisk, detect_format, names_file, read_qcow2
+from pytest_kvm.machine.board import having_read
 from pytest_kvm.machine.disks import write_protected
 from pytest_kvm.machine.state import FORMAT
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.cmdline import build
-from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive, Ram
+from pytest_kvm.qemu.plan import SEED_DISK, DriveFile, Plan, PlannedDrive, PlannedFirmware, Ram
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 
@@ -54,7 +55,7 @@ def template_key(
     kernel = [Path(contents.of_file(path)) if path is not None else None for path in (plan.kernel, plan.initrd)]
     canonical = replace(
         plan,
-        spec=spec.replace(name="template", hostfwd=[], internet=False, shares=[]),
+        spec=having_read(spec, contents.of_file).replace(name="template", hostfwd=[], internet=False, shares=[]),
         nics=[replace(nic, mac=nic.nic.mac or "", forwards=()) for nic in plan.nics],
         drives=files,
         kernel=kernel[0],
@@ -63,6 +64,7 @@ def template_key(
         ram=Ram() if plan.ram is not None else None,
         monitor=None,
         gdb=None,
+        firmware=_same_firmware(plan.firmware, contents) if plan.firmware is not None else None,
     )
     content = {
         "format": FORMAT,
@@ -72,8 +74,14 @@ def template_key(
         "qemu": binary.identity,
         "firmware": _firmware(binary),
         "host": host_identity(),
+        "bytes": {name: content.hex() for name, content in (spec.fw_cfg or {}).items() if isinstance(content, bytes)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _same_firmware(firmware: PlannedFirmware, contents: Contents) -> PlannedFirmware:
+    template = Path(contents.of_file(firmware.template)) if firmware.template is not None else None
+    return replace(firmware, code=Path(contents.of_file(firmware.code)), template=template, variables=template)
 
 
 def _ready(spec: VMSpec, image: Image | None) -> object:

@@ -24,14 +24,17 @@ from pytest_kvm.kernel.traces.decoding import Decoder
 from pytest_kvm.kernel.traces.memory import Memory
 from pytest_kvm.machine.ahead import Ahead
 from pytest_kvm.machine.beginning import choose_origin
+from pytest_kvm.machine.board import check_board
 from pytest_kvm.machine.cloning import FromTemplate
 from pytest_kvm.machine.cost import wanted
+from pytest_kvm.machine.cpus import check_cpu
 from pytest_kvm.machine.devices.checking import check_devices
 from pytest_kvm.machine.disks import check_files
+from pytest_kvm.machine.firmware import find_firmware
 from pytest_kvm.machine.kernels import Kernels, running_kernel
 from pytest_kvm.machine.library import Library
 from pytest_kvm.machine.machine import Machine
-from pytest_kvm.machine.planning import complete, make_plan, reachable, with_monitor, with_vmcoreinfo
+from pytest_kvm.machine.planning import complete, make_plan, reachable, with_memory, with_monitor, with_vmcoreinfo
 from pytest_kvm.machine.preserved import Preserved
 from pytest_kvm.machine.seeding import Seeds
 from pytest_kvm.machine.settings import Settings
@@ -148,10 +151,9 @@ class Launcher:
         return self.budget().take([wanted(self._sized(spec, self._image)) for spec in specs], holder)
 
     def _sized(self, spec: VMSpec, image_of: Callable[[VMSpec], Image | None]) -> VMSpec:
-        if spec.memory is not None:
-            return spec
-        image = image_of(spec)
-        return spec.replace(memory=image.memory if image is not None else None)
+        if spec.memory is not None or spec.numa:
+            return with_memory(spec, None)
+        return with_memory(spec, image_of(spec))
 
     def create(
         self, spec: VMSpec, snapshot: Snapshot | None = None, *, holder: Holder = NOBODY, share: Share | None = None
@@ -248,10 +250,12 @@ class Launcher:
             image = reachable(image, spec)
         spec = chosen(complete(spec, image), self._settings.share)
         check_place(spec)
+        check_board(spec, self.binary)
         if self._settings.vmcore and snapshot is None:
             spec = with_vmcoreinfo(spec, self.binary.devices)
-        plan = make_plan(spec, image, accel, seed=seed)
+        plan = make_plan(spec, image, accel, seed=seed, firmware=find_firmware(spec, self.binary))
         check_devices(plan, self.binary)
+        check_cpu(plan, self.binary)
         if self._settings.monitor:
             plan = with_monitor(plan)
         if halted and plan.gdb is not None:

@@ -22,10 +22,10 @@ from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot
 from pytest_kvm.machine.templates import Impossible, OpenTemplate, Templates
 from pytest_kvm.machine.vm import VM
+from pytest_kvm.qemu.memory import backends
 from pytest_kvm.qemu.migration import NotSaved, why_blocked
 from pytest_kvm.qemu.plan import PlannedDrive
-from pytest_kvm.qemu.ram import RamFile
-from pytest_kvm.spec.size import parse_memory
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.waiting import Deadline
 
 _log = logging.getLogger("pytest_kvm")
@@ -138,7 +138,7 @@ class Library:
             _log.warning("the templates in %s are not pruned: %s", self._store.directory, error)
 
     def _build(self, key: str, vm: VM, cold: Sequence[PlannedDrive], key_now: Callable[[], str]) -> None:
-        with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram:
+        with contextlib.closing(RamFiles.empty(backends(vm.spec).values())) as ram:
             vm._plan = replace(vm._plan, ram=ram.shared())
             booting = Deadline(vm._patience)
             Boot(cold).start(vm, wait=False)
@@ -161,7 +161,7 @@ class Library:
                 help_ = f" ({CACHE_VARIABLE} names another place)" if error.errno in FULL else ""
                 raise Impossible(f"its template could not be written to {place}: {error.strerror}{help_}") from error
 
-    def _save(self, into: Path, vm: VM, ram: RamFile, seconds: float) -> None:
+    def _save(self, into: Path, vm: VM, ram: RamFiles, seconds: float) -> None:
         deadline = Deadline(vm._patience)
         shell = vm.shell
         with shell.held(deadline) if shell is not None else contextlib.nullcontext():

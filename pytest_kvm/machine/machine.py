@@ -22,10 +22,13 @@ from pytest_kvm.guest.ssh.ssh import SSH
 from pytest_kvm.host.budget import Share
 from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.journal import Journal
+from pytest_kvm.machine.board import with_contents
+from pytest_kvm.machine.cpus import as_host_error
 from pytest_kvm.machine.devices.unflushed import settle
 from pytest_kvm.machine.forwards import Forwards
 from pytest_kvm.machine.readiness import Ready
 from pytest_kvm.machine.run import Run, shown
+from pytest_kvm.machine.tpm import with_tpm
 from pytest_kvm.machine.verdicts.watcher import Watcher
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
@@ -37,7 +40,7 @@ from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
-    from pytest_kvm.machine.sharing.virtiofs import Daemon
+    from pytest_kvm.machine.daemon import Daemon
     from pytest_kvm.machine.snapshots import Snapshot
     from pytest_kvm.machine.templates import OpenTemplate
 
@@ -104,7 +107,7 @@ class Machine:
         # What was run in the guest, and what was said over QMP.
         self.commands_journal = Journal(folder.path / "commands.jsonl")
         self.qmp_journal = Journal(folder.path / "qmp.jsonl")
-        # What serves its shares while it runs.
+        # What serves its shares, and is its TPM, while it runs.
         self.daemons: list[Daemon] = []
         # Told how gdb attaches to it, whenever QEMU has been started.
         self.announce: Callable[[str], None] | None = None
@@ -119,7 +122,7 @@ class Machine:
         if plan.console is not None:
             self.serial = SerialPort(io=io, watch=self.watch, log_path=folder.path / "console.log")
             self.watcher.listen(self.serial)
-        if plan.firmware is not None:
+        if plan.seabios is not None:
             self._firmware = SerialPort(io=io, watch=self.watch, log_path=folder.path / "firmware.log")
             self.watcher.listen(self._firmware)
 
@@ -230,20 +233,24 @@ class Machine:
         self._forwards = None
         self._launched = plan or self._plan
         try:
-            run = Run(
-                self._launched,
-                self._binary,
-                folder=self._folder,
-                io=self._io,
-                watch=self.watch,
-                on_event=self._on_event,
-                on_exit=self._on_exit,
-                attach=self._attach,
-                journal=self.qmp_journal,
-                deadline=deadline,
-            )
+            with contextlib.ExitStack() as stack:
+                run = Run(
+                    with_tpm(self, with_contents(self._launched, self._folder), stack),
+                    self._binary,
+                    folder=self._folder,
+                    io=self._io,
+                    watch=self.watch,
+                    on_event=self._on_event,
+                    on_exit=self._on_exit,
+                    attach=self._attach,
+                    journal=self.qmp_journal,
+                    deadline=deadline,
+                )
         except LaunchError as error:
             self._command = list(error.command)
+            refused = as_host_error(error, self._launched)
+            if refused is not None:
+                raise refused from error
             raise
         self._run = run
         self._command = run.command

@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.guest.shell.shell import PREFIX, first_ports
 from pytest_kvm.host.clock import tsc_khz
+from pytest_kvm.machine.board import new_cid
 from pytest_kvm.qemu.devices import driver_of
 from pytest_kvm.qemu.plan import (
     GDB,
@@ -18,6 +20,7 @@ from pytest_kvm.qemu.plan import (
     SEED_DISK,
     Channel,
     Plan,
+    PlannedFirmware,
     Ram,
     has_backend,
     machine_kind,
@@ -26,13 +29,18 @@ from pytest_kvm.qemu.plan import (
 from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import parse_hostfwd
 from pytest_kvm.spec.image import Image
-from pytest_kvm.spec.size import DEFAULT_MEMORY
+from pytest_kvm.spec.numa import memory_text
+from pytest_kvm.spec.size import DEFAULT_MEMORY, parse_memory
 from pytest_kvm.spec.vm import VMSpec
 
+Declared = TypeVar("Declared", str, BaseDevice, str | BaseDevice)
 VMCOREINFO = "vmcoreinfo"
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
+# What UEFI, which stays in memory, leaves of 256 MiB is too little for an initramfs: "Failed to load initrd".
+UEFI_MEMORY = "512M"
 # The guest's kernel speaks on the first serial port; a panic ends it, where nothing catches it before.
 KERNEL_APPEND = "console=ttyS0 panic=-1"
 _WAYS = {"shell": "our shell", "ssh": "SSH, as far as is known", "agent": "the QEMU guest agent, as far as is known"}
@@ -50,23 +58,35 @@ def reachable(image: Image, spec: VMSpec) -> Image:
     )
 
 
+def with_memory(spec: VMSpec, image: Image | None) -> VMSpec:
+    """Return the spec with its memory: what it says, its nodes have, image and firmware need, or the usual."""
+    if spec.memory is not None:
+        return spec
+    if spec.numa:
+        return spec.replace(memory=memory_text(spec.numa))
+    memory = image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY
+    if spec.firmware in UEFI and parse_memory(memory).size < parse_memory(UEFI_MEMORY).size:
+        memory = UEFI_MEMORY
+    return spec.replace(memory=memory)
+
+
 def complete(spec: VMSpec, image: Image | None) -> VMSpec:
     """Return the spec with what depends on the image filled in; raises SpecError for what the image does not offer."""
     for way, offer in _WAYS.items():
         if spec.ready == way and (image is None or way not in image.ways):
             label = image.label if image is not None else None
             raise SpecError(f"vm(ready={way!r}): image {label!r} does not offer {offer}", keyword="ready")
-    if spec.memory is None:
-        spec = spec.replace(memory=image.memory if image is not None and image.memory is not None else DEFAULT_MEMORY)
+    spec = with_memory(spec, image)
     if image is not None:
         spec = spec.replace(cpu=spec.cpu or image.cpu, devices=[*_needed(spec, image), *spec.devices])
-    spec = spec.replace(devices=[_sized(device) for device in spec.devices])
+    spec = spec.replace(devices=[sized(device) for device in spec.devices])
     if spec.extras is None:
         return spec.replace(extras=list(EXTRAS) if spec.image is not None else [])
     return spec
 
 
-def _sized(device: str | BaseDevice) -> str | BaseDevice:
+def sized(device: Declared) -> Declared:
+    """Return a device whose size is its file's with that; raises SpecError."""
     if not isinstance(device, VirtioPmem) or device.file is None or device.size is not None:
         return device
     try:
@@ -99,10 +119,18 @@ def _drivers(spec: VMSpec) -> set[str]:
     return {driver_of(device, kind) for device in spec.devices}
 
 
-def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | None = None) -> Plan:
+def make_plan(
+    spec: VMSpec,
+    image: Image | None,
+    accel: str,
+    *,
+    seed: Path | None = None,
+    firmware: PlannedFirmware | None = None,
+) -> Plan:
     """Return the plan of a complete spec, without files for its drives.
 
-    ``accel`` is the accelerator that was chosen, ``seed`` the file of the image's seed. Raises SpecError.
+    ``accel`` is the accelerator that was chosen, ``seed`` the file of the image's seed, ``firmware`` what is there in
+    place of QEMU's own. Raises SpecError.
     """
     kind = machine_kind(spec.machine)
     kernel = spec.kernel or (image.kernel if image else None)
@@ -128,18 +156,23 @@ def make_plan(spec: VMSpec, image: Image | None, accel: str, *, seed: Path | Non
     shell = image is not None and image.shell and kind != "none"
     agent = image is not None and image.agent and kind != "none"
     forwards = [parse_hostfwd(value) for value in spec.hostfwd]
+    # So does SeaBIOS in a file of the user's; what OVMF would say there is not for people.
+    speaks = kernel is None and kind in ("q35", "pc") and (firmware is None or not firmware.flash)
     return Plan(
         spec=spec,
         accel=text,
         qmp=Channel("qmp", _NOT_YET, connected=False),
         console=Channel("console", _NOT_YET) if kind != "none" else None,
-        firmware=Channel("firmware", _NOT_YET) if kernel is None and kind in ("q35", "pc") else None,
+        seabios=Channel("firmware", _NOT_YET) if speaks else None,
+        firmware=firmware,
         kernel=Path(kernel) if kernel is not None else None,
         initrd=Path(initrd) if initrd is not None else None,
         append=append,
-        nics=plan_nics(spec, forwards, [_new_mac() for _ in range(len(spec.nics or ()) + 1)]),
+        nics=plan_nics(spec, forwards, [new_mac() for _ in range(len(spec.nics or ()) + 1)]),
         ports=shell_ports(first_ports() if shell else ()),
         agent=Channel("agent", _NOT_YET) if agent else None,
+        cid=new_cid() if spec.vsock else None,
+        tpm=Channel("swtpm", _NOT_YET) if spec.tpm else None,
         gdb=Channel(GDB, _NOT_YET, connected=False) if spec.gdb else None,
         extras=tuple(spec.extras or ()),
         ram=Ram() if has_backend(spec) else None,
@@ -189,6 +222,6 @@ def _places(spec: VMSpec) -> str:
     return "nokaslr" if spec.gdb and "kaslr" not in spec.append else ""
 
 
-def _new_mac() -> str:
+def new_mac() -> str:
     """Return a random address under QEMU's prefix: unique enough also between sessions and hosts."""
     return "52:54:00:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))

@@ -19,13 +19,14 @@ from pytest_kvm.errors import MachineError, QEMUExited, QMPError, WaitTimeout
 from pytest_kvm.files import write_atomically
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine.disks import prepare
+from pytest_kvm.machine.firmware import with_variables
 from pytest_kvm.machine.plain import from_plain, to_plain
 from pytest_kvm.machine.planning import with_monitor
 from pytest_kvm.machine.starting import Boot, Refused, Started
 from pytest_kvm.machine.state import Damaged
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.migration import loading
-from pytest_kvm.qemu.plan import Plan, PlannedDrive
+from pytest_kvm.qemu.plan import Plan, PlannedDrive, PlannedFirmware
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 # Of the folder's content.
 FORMAT = 1
 MANIFEST, MEMORY, LOG, SHOWN = "manifest.json", "machine.gz", "console.log", "console.tail"
-KERNEL, INITRD = "kernel", "initrd"
+KERNEL, INITRD, FIRMWARE, VARIABLES = "kernel", "initrd", "firmware", "firmware-variables"
 FOLDER = "state"
 RUNNING, OFF = "running", "off"
 _CHUNK = 1 << 20
@@ -99,7 +100,12 @@ class Preserved:
             return Boot(drives, f"of VM {self.spec.name!r}, only the disks were saved").start(vm, wait=wait)
         began = Deadline(vm._patience)
         vm._revive()
-        plan = replace(vm._plan, drives=prepare(drives, vm._folder, vm._binary), incoming=True)
+        plan = replace(
+            vm._plan,
+            drives=prepare(drives, vm._folder, vm._binary),
+            firmware=with_variables(vm._plan.firmware, vm._folder),
+            incoming=True,
+        )
         vm._launch(began, plan)
         self._feed(vm, began)
         if vm.serial is not None:
@@ -178,10 +184,19 @@ def _made(kind: type[Made], plain: Any) -> Made:
 
 def _needed(plan: Plan) -> Iterator[str]:
     yield from (LOG, SHOWN)
-    for name, file in ((KERNEL, plan.kernel), (INITRD, plan.initrd)):
-        if file is not None:
-            yield name
+    yield from (name for name, _ in files_of(plan))
     yield from (disk(planned) for planned, _ in plan.drives if not planned.ejected)
+
+
+def files_of(plan: Plan) -> Iterator[tuple[str, Path]]:
+    """Yield the files beside the drives', each with its name in the folder."""
+    firmware = plan.firmware
+    files = {KERNEL: plan.kernel, INITRD: plan.initrd}
+    if firmware is not None:
+        files |= {FIRMWARE: firmware.code, VARIABLES: firmware.variables}
+    for name, file in files.items():
+        if file is not None:
+            yield name, file
 
 
 def _here(plan: Plan, path: Path) -> Plan:
@@ -192,6 +207,7 @@ def _here(plan: Plan, path: Path) -> Plan:
             plan,
             kernel=path / KERNEL if plan.kernel is not None else None,
             initrd=path / INITRD if plan.initrd is not None else None,
+            firmware=_saved_firmware(plan.firmware, path) if plan.firmware is not None else None,
             drives=[(_saved_drive(planned, path), file) for planned, file in plan.drives],
             nics=[replace(nic, forwards=[replace(each, host_port=0) for each in nic.forwards]) for nic in plan.nics],
         )
@@ -201,6 +217,11 @@ def _here(plan: Plan, path: Path) -> Plan:
 def disk(planned: PlannedDrive) -> str:
     """Return the name of a drive's file in the folder."""
     return f"{planned.id}.qcow2"
+
+
+def _saved_firmware(firmware: PlannedFirmware, path: Path) -> PlannedFirmware:
+    variables = path / VARIABLES if firmware.variables is not None else None
+    return replace(firmware, code=path / FIRMWARE, template=variables, variables=None)
 
 
 def _saved_drive(planned: PlannedDrive, path: Path) -> PlannedDrive:

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kvm.errors import MachineError, QEMUExited, QMPError
+from pytest_kvm.errors import MachineError, QEMUExited, QemuImgError, QMPError
 from pytest_kvm.guest.shell.lane import SavedLane
-from pytest_kvm.images.qemu_img import QemuImgError, qemu_img
+from pytest_kvm.images.qemu_img import qemu_img
+from pytest_kvm.machine.board import having_read
 from pytest_kvm.machine.planning import shell_ports
-from pytest_kvm.machine.preserved import INITRD, KERNEL, LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, write
+from pytest_kvm.machine.preserved import LOG, MEMORY, OFF, RUNNING, SHOWN, Preserved, disk, files_of, write
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.qemu.migration import ENDS, NotSaved, preparations
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, DriveFile, Plan, PlannedDrive, Ram
@@ -181,9 +182,8 @@ def _save_files(vm: VM, into: Path) -> None:
         if planned.ejected:
             continue
         _save_disk(vm, planned, file, into)
-    for name, path in ((KERNEL, vm._plan.kernel), (INITRD, vm._plan.initrd)):
-        if path is not None:
-            shutil.copyfile(path, into / name)
+    for name, path in files_of(vm._plan):
+        shutil.copyfile(path, into / name)
     (into / LOG).write_bytes(vm.serial.log_path.read_bytes() if vm.serial is not None else b"")
     (into / SHOWN).write_bytes(vm.serial.last() if vm.serial is not None else b"")
 
@@ -210,7 +210,7 @@ def _lasting(vm: VM, machine: str) -> Plan:
         first = machine  # what q35 means changes with QEMU's version
     return replace(
         plan,
-        spec=plan.spec.replace(machine=first + comma + rest, shares=[]),
+        spec=having_read(plan.spec, Path.read_bytes).replace(machine=first + comma + rest, shares=[]),
         ports=shell_ports(vm.shell.ports) if vm.shell is not None else plan.ports,
         ram=Ram() if plan.ram is not None else None,
         incoming=False,

@@ -147,7 +147,7 @@ def _names(plan: Plan) -> list[str]:
         plan.monitor,
         plan.gdb,
         plan.console,
-        plan.firmware,
+        plan.seabios,
         plan.agent,
         *(channel for _, channel in plan.ports),
     ]
@@ -160,8 +160,7 @@ def _ours(name: str) -> bool:
 
 
 def _inherited(plan: Plan) -> list[int]:
-    ram = plan.ram.descriptor if plan.ram is not None else None
-    return [*plan.inherited, *([] if ram is None else [ram])]
+    return [*plan.inherited, *(plan.ram.descriptors if plan.ram is not None else ())]
 
 
 def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
@@ -172,7 +171,7 @@ def _with_descriptors(plan: Plan, listeners: Mapping[str, Listener]) -> Plan:
         plan,
         qmp=filled(plan.qmp),
         console=filled(plan.console) if plan.console else None,
-        firmware=filled(plan.firmware) if plan.firmware else None,
+        seabios=filled(plan.seabios) if plan.seabios else None,
         ports=[(name, filled(channel)) for name, channel in plan.ports],
         agent=filled(plan.agent) if plan.agent else None,
         monitor=filled(plan.monitor) if plan.monitor else None,

@@ -15,13 +15,13 @@ from pytest_kvm.guest.console.serial import SerialPort
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.images.qemu_img import create_overlay
 from pytest_kvm.machine.disks import EMPTY
-from pytest_kvm.machine.state import DEVICES, LOG, RAM, TRANSCRIPT, Guest, write
+from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, ram_paths, write
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.migration import NotSaved, save
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, DriveFile, PlannedDrive
 from pytest_kvm.qemu.qmp import QMP
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.qemu.sockets import Listener
 from pytest_kvm.waiting import Deadline
 
@@ -79,7 +79,7 @@ def complete(
     into: Path,
     guest: Guest,
     *,
-    ram: RamFile,
+    ram: RamFiles,
     console: SerialPort | None,
     drives: Sequence[tuple[PlannedDrive, DriveFile]],
     folder: Path,
@@ -90,8 +90,9 @@ def complete(
     The disks are those ``drives`` that the machine keeps in its own ``folder``; nobody writes to them now, nor to the
     RAM. Raises OSError.
     """
-    with (into / RAM).open("wb") as file:
-        copy_sparse(ram.fileno(), file.fileno())
+    for path, descriptor in zip(ram_paths(into), ram.descriptors, strict=False):
+        with path.open("wb") as file:
+            copy_sparse(descriptor, file.fileno())
     (into / TRANSCRIPT).write_bytes(console.since(0) if console is not None else b"")
     (into / LOG).write_bytes(console.log_path.read_bytes() if console is not None else b"")
     for planned, disk in drives:

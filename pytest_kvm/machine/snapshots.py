@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 from pytest_kvm.errors import MachineError, QEMUExited, QMPError, SpecError, WaitTimeout
 from pytest_kvm.host.rundir import RunDir, make_run_dir
 from pytest_kvm.machine.devices.unflushed import is_unflushed
+from pytest_kvm.machine.eligibility import why_unsaved
+from pytest_kvm.machine.firmware import with_variables
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.saving import complete, guest_of, save_devices
 from pytest_kvm.machine.starting import Boot, Refused, Started, clone
 from pytest_kvm.machine.state import Damaged, State
+from pytest_kvm.qemu.memory import backends
 from pytest_kvm.qemu.migration import NotSaved, loading, save
 from pytest_kvm.qemu.plan import SEED_DISK, Plan, PlannedDrive, without_forwards
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.spec.image import Image
-from pytest_kvm.spec.size import parse_memory
 from pytest_kvm.spec.vm import VMSpec
 from pytest_kvm.waiting import Deadline
 
@@ -64,6 +66,7 @@ class Snapshot:
         """Let a machine begin with it; as an origin of machines does. Raises MachineError."""
         if self._ended:
             raise MachineError(f"VM {vm.name!r}: the snapshot has ended with its machine, VM {self.spec.name!r}")
+        vm._plan = _with_plugged(vm._plan, self.plan)
         try:
             return clone(vm, self._state, cold=_drives(self.plan), replay=replay)
         except Damaged as error:
@@ -75,6 +78,13 @@ class Snapshot:
             self._ended = True
             self._state.close()
             self._folder.remove()
+
+
+def _with_plugged(plan: Plan, saved: Plan) -> Plan:
+    """Return a machine's plan with the devices that the saved machine had in the end; forwards stay its own."""
+    forwards = plan.nics[0].forwards if plan.nics else ()
+    nics = [replace(nic, forwards=() if number else forwards) for number, nic in enumerate(saved.nics)]
+    return replace(plan, nics=nics, plugged=saved.plugged, unplugged=saved.unplugged, addresses=saved.addresses)
 
 
 def _drives(plan: Plan) -> Sequence[PlannedDrive]:
@@ -106,6 +116,9 @@ def _check(vm: VM) -> None:
             f"VM {vm.name!r}: no snapshot of a machine with args=… or an unknown machine type; its memory is not ours",
             keyword="args" if vm.spec.args else "machine",
         )
+    unsaved = why_unsaved(vm.spec)
+    if unsaved is not None:
+        raise SpecError(f"VM {vm.name!r}: no snapshot: {unsaved}", keyword="devices")
     if vm.shares:
         raise SpecError(
             f"VM {vm.name!r}: no snapshot of a machine with shares: what is mounted belongs to the host",
@@ -134,7 +147,10 @@ def _save(vm: VM, into: Path) -> State:
     """
     deadline = Deadline(vm._patience)
     was_running = vm.qmp.execute("query-status")["running"]
-    with contextlib.closing(RamFile.empty(parse_memory(vm.spec.memory).size)) as ram, contextlib.ExitStack() as stack:
+    with (
+        contextlib.closing(RamFiles.empty(backends(vm.spec).values())) as ram,
+        contextlib.ExitStack() as stack,
+    ):
         shell = vm.shell
         if shell is not None:
             stack.enter_context(shell.held(deadline))
@@ -183,9 +199,11 @@ def _going_on(vm: VM, was_running: bool) -> Iterator[None]:
                     repair(vm, Deadline(_CLOCK_PATIENCE))
 
 
-def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
+def _second(vm: VM, ram: RamFiles, ports: Sequence[str]) -> VM:
+    folder = make_run_dir()
     plan = replace(
         without_forwards(vm._plan),
+        firmware=with_variables(vm._plan.firmware, folder.path),
         ports=shell_ports(ports),
         ram=ram.shared(),
         incoming=True,
@@ -195,7 +213,7 @@ def _second(vm: VM, ram: RamFile, ports: Sequence[str]) -> VM:
         plan,
         binary=vm._binary,
         image=vm._image,
-        folder=make_run_dir(),
+        folder=folder,
         io=vm._io,
         timeout=vm._timeout,
         pace=vm.watch.pace,

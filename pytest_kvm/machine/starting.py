@@ -13,14 +13,16 @@ from pytest_kvm.files import opened
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.machine import late
 from pytest_kvm.machine.disks import prepare
+from pytest_kvm.machine.firmware import with_variables
 from pytest_kvm.machine.planning import shell_ports
 from pytest_kvm.machine.readiness import wait_ready, wait_settled
 from pytest_kvm.machine.repair import needs_repair, repair
 from pytest_kvm.machine.sharing.requirements import wants_shared_memory
 from pytest_kvm.machine.state import DEVICES, LOG, TRANSCRIPT, Guest, State
+from pytest_kvm.machine.tpm import forget
 from pytest_kvm.qemu.migration import load
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDrive, Ram
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 from pytest_kvm.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Boot:
     def start(self, vm: VM, *, wait: bool) -> Started:
         """Boot the machine with fresh disks."""
         drives = prepare([replace(planned, port="") for planned in self.drives], vm._folder, vm._binary)
-        vm._plan = replace(vm._plan, drives=drives)
+        vm._plan = replace(vm._plan, drives=drives, firmware=with_variables(vm._plan.firmware, vm._folder))
         if wants_shared_memory(vm.spec):
             vm._plan = replace(vm._plan, ram=Ram(shared=True))
         return boot(vm, wait=wait, reason=self.reason)
@@ -107,6 +109,7 @@ def clone(
     state.check()
     with opened(state.path / DEVICES) as devices, contextlib.closing(state.ram(vm._binary)) as ram:
         drives = prepare(cold, vm._folder, vm._binary, saved=state.path)
+        forget(vm._folder)
         plan = _incoming(vm, state.guest, drives, ram, devices)
         vm._launch(began, plan)
         if vm.announce is not None:
@@ -128,11 +131,13 @@ def clone(
 
 
 def _incoming(
-    vm: VM, guest: Guest, drives: Sequence[tuple[PlannedDrive, DriveFile]], ram: RamFile, devices: int
+    vm: VM, guest: Guest, drives: Sequence[tuple[PlannedDrive, DriveFile]], ram: RamFiles, devices: int
 ) -> Plan:
     return replace(
         vm._plan,
         drives=drives,
+        # QEMU writes the saved ones over these: the flash memory is part of its state.
+        firmware=with_variables(vm._plan.firmware, vm._folder),
         nics=[replace(nic, mac=mac) for nic, mac in zip(vm._plan.nics, guest.macs, strict=True)],
         ports=shell_ports(guest.ports),
         ram=ram.private(),

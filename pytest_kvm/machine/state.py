@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pytest_kvm.errors import MachineError
 from pytest_kvm.files import opened, write_atomically
 from pytest_kvm.guest.shell.lane import SavedLane
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.ram import RamFile
+from pytest_kvm.qemu.ram import RamFiles
 
 # Of the folder's content; a state of another format is not understood, but made anew.
 FORMAT = 1
@@ -46,6 +47,12 @@ class Guest:
     about: Mapping[str, str] = field(default_factory=dict)
 
 
+def ram_paths(folder: Path) -> Iterator[Path]:
+    """Yield the files that RAM is in, for its first backend and as many more as it may have."""
+    yield folder / RAM
+    yield from (folder / f"{RAM}{number}" for number in count(1))
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Let what cannot be read be damaged, unless it is this process that has come to its limits."""
@@ -65,7 +72,7 @@ class State:
         self.guest = guest
         self._files = files
         self._lock = threading.Lock()
-        self._ram: RamFile | None = None
+        self._ram: RamFiles | None = None
 
     @classmethod
     def load(cls, path: Path) -> State:
@@ -103,12 +110,13 @@ class State:
             digest.update((self.path / name).read_bytes())
         return digest.hexdigest()
 
-    def ram(self, binary: QEMUBinary) -> RamFile:
+    def ram(self, binary: QEMUBinary) -> RamFiles:
         """Return the machine's RAM for a further one to begin with, to be closed by the caller; raises Damaged."""
         with self._lock:
             if self._ram is None:
                 with _reading(self.path / RAM):
-                    self._ram = RamFile.opened(self.path / RAM, binary)
+                    paths = list(takewhile(lambda path: path.name in self._files, ram_paths(self.path)))
+                    self._ram = RamFiles.opened(paths, binary)
             return self._ram.duplicate()
 
     def close(self) -> None:

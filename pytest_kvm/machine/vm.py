@@ -19,6 +19,7 @@ from pytest_kvm.host.rundir import RunDir
 from pytest_kvm.kernel.gdb import GDB
 from pytest_kvm.kernel.traces.sources import vmlinux_of
 from pytest_kvm.kernel.verbs import ForKernels
+from pytest_kvm.machine.board import OnBoard
 from pytest_kvm.machine.devices.unflushed import freeze, is_unflushed
 from pytest_kvm.machine.devices.verbs import WithDevices
 from pytest_kvm.machine.evidence import Evidence, evidence_of, take_screen
@@ -48,7 +49,7 @@ _SHUTDOWN = Usual(60)
 _OFF_PATIENCE = 5.0
 
 
-class VM(Machine, Expecting, WithDevices, ForKernels):
+class VM(Machine, Expecting, WithDevices, ForKernels, OnBoard):
     """A machine, made by the fixtures; it ends with the test (or session) that asked for it.
 
     ``name`` is its name, ``spec`` what was asked for with the defaults filled in, ``accel`` QEMU's accelerator,

@@ -16,6 +16,7 @@ from pytest_kvm.plugin.cases import CASES, Cases, join_xml, split_xml
 from pytest_kvm.plugin.collection import check_item, remove_wrong
 from pytest_kvm.plugin.coverage import add_coverage
 from pytest_kvm.plugin.debugging import check_debugging
+from pytest_kvm.plugin.features import add_features
 from pytest_kvm.plugin.header import header
 from pytest_kvm.plugin.launching import MAKING, close_launcher
 from pytest_kvm.plugin.options import OPTIONS, add_options, read_options
@@ -35,9 +36,9 @@ __tracebackhide__ = True
 # Written out (a test compares): importing the table of fields would cost a session without machines more
 # than all the rest.
 FIELDS = (
-    "image=, machine=, accel=, cpu=, smp=, memory=, kernel=, initrd=, append=, boot=, drives=, cdrom=, nics=, "
-    "hostfwd=, internet=, user_data=, meta_data=, seed=, shares=, devices=, properties=, extras=, autostart=, ready=, "
-    "timeout=, start=, gdb=, args="
+    "image=, machine=, accel=, cpu=, smp=, memory=, numa=, kernel=, initrd=, append=, firmware=, boot=, drives=, "
+    "cdrom=, nics=, hostfwd=, internet=, user_data=, meta_data=, seed=, shares=, devices=, properties=, extras=, "
+    "autostart=, ready=, timeout=, start=, gdb=, tpm=, watchdog=, vsock=, fw_cfg=, smbios=, args="
 )
 # What tests end with besides exceptions; pytest's own end of a session is none of them.
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)
@@ -48,6 +49,9 @@ MARKERS = (
     "see pytest_kvm.vm_parametrize.",
     "vm_allow_splat(pattern, *, vm=None): kernel splats with this pattern, a regular expression, in report or title "
     "are no failure of the test; on one machine with vm='NAME'. Marks accumulate.",
+    "vm_features(device, combinations, *, vm=None, untaken=()): run the test once for each combination of properties "
+    "of a virtio device, such as 'packed=on,event_idx=off'; before it begins, what was switched off must not be "
+    "negotiated, and what was left on must be, but for properties whose feature the guest's driver leaves untaken.",
     "vm_requires(*, config=, version=, module=, device=, accel=, qemu=): skip the test where the guest's kernel has no "
     "such configuration, version or module, QEMU no such device or version, or the accelerator does not work. Each is "
     "a text or several, versions are such as '>=6.1'. Marks accumulate.",
@@ -112,6 +116,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Apply vm_parametrize, and what options ask for."""
     parametrize(metafunc)
+    add_features(metafunc)
     add_variants(metafunc)
 
 

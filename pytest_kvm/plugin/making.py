@@ -13,6 +13,7 @@ from pytest_kvm.host.request import Holder
 from pytest_kvm.plugin.cases import CASES
 from pytest_kvm.plugin.coverage import COVERAGE
 from pytest_kvm.plugin.factories import Pool, VMFactory
+from pytest_kvm.plugin.features import judge_features
 from pytest_kvm.plugin.launching import launcher_of
 from pytest_kvm.plugin.marks import levels_of
 from pytest_kvm.plugin.requirements import require_guest, require_host
@@ -75,6 +76,7 @@ def make_declared(item: pytest.Item, specs: Mapping[str, VMSpec], pool: Pool) ->
     require_host(item, partial(launcher_of, item.config))
     machines = pool.create_all(spec.replace(name=name) for name, spec in specs.items())
     require_guest(item, machines)
+    judge_features(item, machines)
     return dict(zip(specs, machines, strict=True))
 
 
@@ -89,6 +91,7 @@ def factory_for_test(
     def make(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
         vm = create(name, snapshot=snapshot, **fields)
         require_guest(request.node, [vm])
+        judge_features(request.node, [vm])
         return vm
 
     def create(name: str | None = None, /, *, snapshot: Snapshot | None = None, **fields: Unpack[VMFields]) -> VM:
@@ -141,7 +144,7 @@ def checked_defaults(defaults: object, request: pytest.FixtureRequest) -> VMSpec
     """Return the defaults, which the user may have overridden, with paths that start at the root folder."""
     if not isinstance(defaults, VMSpec):
         raise SpecError(f"vm_defaults: expected a VMSpec, got {shown(defaults)}; return vm_defaults.replace(...)")
-    files = {key: getattr(defaults, key) for key in ("image", *PATHS, "drives")}
+    files = {key: getattr(defaults, key) for key in ("image", *PATHS, "drives", "fw_cfg")}
     return defaults.replace(**from_folder(files, request.config.rootpath))  # type: ignore[arg-type]
 
 

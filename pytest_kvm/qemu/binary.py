@@ -54,7 +54,7 @@ def find_qemu(name: str | None = None, *, memory: Path | None = None) -> QEMUBin
     ``name`` is a path or a name on PATH; None looks for ``candidates()``. Answers are remembered in the directory
     ``memory``, if given, as long as the file stays the same. Raises QEMUNotFound.
     """
-    path = _locate(name)
+    path = locate(name)
     identity = _identity(path)
     answers = _recall(memory, path, identity)
     if answers is None:
@@ -71,7 +71,8 @@ def find_qemu(name: str | None = None, *, memory: Path | None = None) -> QEMUBin
     )
 
 
-def _locate(name: str | None) -> Path:
+def locate(name: str | None) -> Path:
+    """Return where QEMU is, without running it; ``name`` as for ``find_qemu``. Raises QEMUNotFound."""
     if name is not None:
         found = shutil.which(os.path.expanduser(name))
         if found is None:

@@ -40,7 +40,7 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
         elif file.temporary:
             yield from ("-drive", _temporary(planned, file))
         else:
-            yield from ("-blockdev", _text(node(planned, file)))
+            yield from ("-blockdev", blockdev_text(node(planned, file)))
         driver, settings = device(planned, kind, scsi=hosted)
         yield from ("-device", option(driver, settings))
 
@@ -87,7 +87,7 @@ def sayable(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def _text(made: dict[str, object]) -> str:
+def blockdev_text(made: dict[str, object]) -> str:
     """Return a node as ``-blockdev`` takes it: JSON, or keys and values where JSON cannot have the file's name."""
     file = made["file"]
     if not isinstance(file, dict) or sayable(file["filename"]):

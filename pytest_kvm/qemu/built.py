@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,17 @@ def devices_of(command: Sequence[str]) -> dict[str, Built]:
             if "id" in built.settings:
                 found[str(built.settings["id"])] = built
     return found
+
+
+def without(arguments: Iterable[str], ids: Collection[str]) -> Iterator[str]:
+    """Yield the arguments without the devices of these ids."""
+    for argument in (given := iter(arguments)):
+        if argument == "-device" and ids:
+            text = next(given)
+            if str(read_device(text).settings.get("id")) not in ids:
+                yield from (argument, text)
+        else:
+            yield argument
 
 
 def with_properties(arguments: Iterable[str], properties: Mapping[str, Mapping[str, object]]) -> Iterator[str]:

@@ -8,23 +8,23 @@ from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
 from pytest_kvm.qemu.blocks import drive_arguments
-from pytest_kvm.qemu.built import with_properties
+from pytest_kvm.qemu.board import board_arguments
+from pytest_kvm.qemu.built import with_properties, without
 from pytest_kvm.qemu.devices import driver_of, parts
+from pytest_kvm.qemu.flash import firmware_arguments, machine_properties
+from pytest_kvm.qemu.memory import machine_settings, memory_arguments
 from pytest_kvm.qemu.nics import nic_arguments
-from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, Ram, machine_kind, plan_devices, plan_shares
+from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, machine_kind, plan_devices, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
 from pytest_kvm.spec.devices.virtio import VirtioSCSI
-from pytest_kvm.spec.size import parse_memory
-from pytest_kvm.spec.smp import parse_smp
+from pytest_kvm.spec.numa import processors
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SHELL_BUS = "shell0"
 # A bus of its own: the shell may need every port of its bus, and plugs them in an order that clones have to repeat.
 AGENT_BUS = "agent0"
 AGENT_PORT = "org.qemu.guest_agent.0"
-# A saved machine is only loaded into one whose RAM has the same name.
-RAM = "ram"
 ROOT_PORTS = 4
 NINEP = "virtio-9p-pci"
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
@@ -33,7 +33,10 @@ MAX_PORTS = 31
 
 def build(plan: Plan, binary: QEMUBinary) -> list[str]:
     """Return the command, the binary first. ``args`` of the spec come last, as they are."""
-    return [str(binary.path), *with_properties(_arguments(plan, binary), plan.spec.properties), *plan.spec.args]
+    pinned = {name: {"addr": address} for name, address in plan.addresses.items()}
+    arguments = with_properties(without(_arguments(plan, binary), plan.unplugged), pinned)
+    arguments = with_properties(arguments, plan.spec.properties)
+    return [str(binary.path), *arguments, *plan.spec.args]
 
 
 def is_built(command: Sequence[str]) -> bool:
@@ -50,7 +53,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from ("-nodefaults", "-no-user-config")
     if binary.sandbox:
         yield from ("-sandbox", SANDBOX)
-    yield from ("-machine", (spec.machine or DEFAULT_MACHINE) + (f",memory-backend={RAM}" if plan.ram else ""))
+    yield from ("-machine", _machine(plan))
     yield from ("-accel", plan.accel)
     yield from ("-display", "none")
     yield from _monitor(plan)
@@ -61,19 +64,20 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         return
     if spec.cpu or plan.accel.partition(",")[0] in ("kvm", "hvf"):
         yield from ("-cpu", spec.cpu or "host")
-    yield from ("-smp", str(parse_smp(spec.smp)))
-    yield from ("-m", _memory(spec.memory))
-    if plan.ram is not None:
-        yield from ("-object", _ram(plan.ram, spec.memory))
+    yield from ("-smp", str(processors(spec.smp, spec.numa)))
+    yield from memory_arguments(plan)
     if binary.version >= (6, 0):
         # The guest's panic leaves the machine to be looked at, instead of rebooting it away.
         yield from ("-action", "panic=pause")
     if plan.console is not None:
         yield from _console(plan.console)
-    if plan.firmware is not None and "isa-debugcon" in binary.devices:
+    if plan.seabios is not None and "isa-debugcon" in binary.devices:
         # SeaBIOS, src/output.c: its messages go to this port, too, when QEMU has something there.
-        yield from _chardev(plan.firmware)
-        yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.firmware.id}))
+        yield from _chardev(plan.seabios)
+        yield from ("-device", option("isa-debugcon", {"iobase": 0x402, "chardev": plan.seabios.id}))
+    if plan.firmware is not None:
+        yield from firmware_arguments(plan.firmware)
+    yield from board_arguments(plan)
     yield from _boot(plan)
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)
@@ -84,6 +88,11 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from _shares(plan, binary)
     for device in _devices(plan, kind):
         yield from device
+
+
+def _machine(plan: Plan) -> str:
+    first = (plan.spec.machine or DEFAULT_MACHINE) + machine_settings(plan)
+    return ",".join([first, *(machine_properties(plan.firmware) if plan.firmware is not None else ())])
 
 
 def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:
@@ -98,24 +107,6 @@ def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:
             yield from (part.arguments for part in parts(typed, kind))
     for plugged in plan.plugged:
         yield from (part.arguments for part in parts(plugged, kind))
-
-
-def _memory(memory: int | str | None) -> str:
-    parsed = parse_memory(memory)
-    text = f"{parsed.size // 1024**2}M" if parsed.size % 1024**2 == 0 else f"{parsed.size}B"
-    return f"{text},slots={parsed.slots},maxmem={parsed.maxmem}B" if parsed.maxmem is not None else text
-
-
-def _ram(ram: Ram, memory: int | str | None) -> str:
-    settings: dict[str, object] = {"id": RAM, "size": parse_memory(memory).size}
-    if ram.descriptor is None and ram.shared:
-        return option("memory-backend-memfd", {**settings, "share": True})
-    if ram.descriptor is None:
-        return option("memory-backend-ram", settings)
-    settings |= {"mem-path": f"/proc/self/fd/{ram.descriptor}", "share": ram.shared}
-    if ram.protected:
-        settings |= {"readonly": True, "rom": False}
-    return option("memory-backend-file", settings)
 
 
 def _chardev(channel: Channel) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -104,24 +104,46 @@ class Channel:
 
 @dataclass(frozen=True)
 class Ram:
-    """The memory backend of the guest's RAM: QEMU's own memory, or a file that it inherits as ``descriptor``.
+    """The memory backends of the guest's RAM: QEMU's own memory, or files that it inherits, one for each backend.
 
-    ``shared`` writes go into the file, or are seen by the processes that QEMU gives its memory to; otherwise they stay
-    in the machine, and ``protected`` has QEMU open the file for reading only.
+    ``shared`` writes go into the files, or are seen by the processes that QEMU gives its memory to; otherwise they stay
+    in the machine, and ``protected`` has QEMU open the files for reading only.
     """
 
-    descriptor: int | None = None
+    descriptors: Sequence[int] = ()
     shared: bool = False
     protected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedFirmware:
+    """Firmware in place of QEMU's own: its ``code``, which nobody writes.
+
+    In ``flash`` memory it has a second device for its ``variables``, the machine's own file, which begins as a copy of
+    ``template`` (None: there are none to be kept); else QEMU loads it as ``-bios``. ``secure`` lets only code in SMM
+    write the variables; ``temporary`` has QEMU throw away what is written.
+    """
+
+    code: Path
+    code_format: str = "raw"
+    flash: bool = True
+    template: Path | None = None
+    variables: Path | None = None
+    variables_format: str = "raw"
+    smm: bool = False
+    secure: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything that the command line says.
 
-    ``plugged`` are devices that were plugged in. ``firmware`` is where SeaBIOS tells what it does, ``accel`` is
-    QEMU's text, ``ports`` are pairs of a virtio-serial port's name and its chardev, those of our shell; ``agent``
-    is the guest agent's, ``monitor`` a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches.
+    ``plugged`` are devices that were plugged in, ``unplugged`` the ids of declared ones that were taken out, and
+    ``addresses`` those that QEMU has chosen on PCI, by the devices' ids. ``seabios`` is where SeaBIOS tells what it
+    does, ``firmware`` what is there in its place, ``accel`` is QEMU's text, ``ports`` are pairs of a virtio-serial
+    port's name and its chardev, those of our shell; ``agent`` is the guest agent's, ``cid`` its address on vsock,
+    ``tpm`` leads to swtpm, ``monitor`` is a second QMP monitor, for somebody beside us, ``gdb`` where gdb attaches.
     ``ram`` None leaves the RAM to what the test says itself. An ``incoming`` machine waits, paused, for the state
     of another one, which may come through a descriptor that is ``inherited``; a ``halted`` one for gdb.
     """
@@ -130,15 +152,20 @@ class Plan:
     accel: str
     qmp: Channel
     console: Channel | None = None
-    firmware: Channel | None = None
+    seabios: Channel | None = None
+    firmware: PlannedFirmware | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""
     drives: Sequence[tuple[PlannedDrive, DriveFile]] = ()
     nics: Sequence[PlannedNic] = ()
     plugged: Sequence[PlannedDevice] = ()
+    unplugged: Sequence[str] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     ports: Sequence[tuple[str, Channel]] = ()
     agent: Channel | None = None
+    cid: int | None = None
+    tpm: Channel | None = None
     monitor: Channel | None = None
     gdb: Channel | None = None
     extras: Sequence[str] = ()

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import UEFI
 from pytest_kvm.spec.forward import Forward, read_hostfwd
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode, check_nodes
 from pytest_kvm.spec.reference import holds_reference
 from pytest_kvm.spec.share import Share
-from pytest_kvm.spec.wording import shown
+from pytest_kvm.spec.wording import Rejected, shown
 
 Rule = Callable[[Mapping[str, object]], SpecError | None]
 
@@ -69,10 +72,40 @@ def _gdb(given: Mapping[str, object]) -> SpecError | None:
     return _wrong(given, ("machine", "gdb"), "a machine without a CPU has nothing that could be debugged")
 
 
+def _tpm(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or not given["tpm"]:
+        return None
+    return _wrong(given, ("machine", "tpm"), "machine 'none' has nothing that could use a TPM")
+
+
+def _fw_cfg(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or not given["fw_cfg"]:
+        return None
+    return _wrong(given, ("machine", "fw_cfg"), "machine 'none' has no fw_cfg")
+
+
 def _kernel(given: Mapping[str, object]) -> SpecError | None:
     if given["machine"] != "none" or given["kernel"] is None:
         return None
     return _wrong(given, ("machine", "kernel"), "machine 'none' has no CPU that could run a kernel")
+
+
+def _firmware(given: Mapping[str, object]) -> SpecError | None:
+    if given["machine"] != "none" or given["firmware"] is None:
+        return None
+    return _wrong(given, ("machine", "firmware"), "machine 'none' has no CPU that could run firmware")
+
+
+def _boot_order(given: Mapping[str, object]) -> SpecError | None:
+    boot = given["boot"]
+    if given["firmware"] not in UEFI or not isinstance(boot, str):
+        return None
+    parsed = read_boot(boot)
+    if parsed.order is None and parsed.once is None:
+        return None
+    # EDK II, OvmfPkg's QemuBootOrderLib: it reads the list that QEMU makes of bootindex, and nothing else.
+    reason = "UEFI does not heed order= and once=; give what shall be booted first bootindex=0"
+    return _wrong(given, ("firmware", "boot"), f"{reason}, as in Drive(…, bootindex=0)")
 
 
 def _network(keyword: str) -> Rule:
@@ -186,6 +219,24 @@ def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
+def _numa(given: Mapping[str, object]) -> SpecError | None:
+    nodes = [node for node in _items(given["numa"]) if isinstance(node, NumaNode)]
+    if not nodes:
+        return None
+    try:
+        check_nodes(nodes, given["smp"], given["memory"])  # type: ignore[arg-type]  # checked before
+    except Rejected as reason:
+        return SpecError(f"vm(numa=…): {reason}", keyword="numa", value=given["numa"])
+    return None
+
+
+def _numa_machine(given: Mapping[str, object]) -> SpecError | None:
+    machine = str(given["machine"]).split(",")[0].removeprefix("type=")
+    if machine not in ("microvm", "none") or not given["numa"]:
+        return None
+    return _wrong(given, ("machine", "numa"), "it has no ACPI tables that would tell a guest of nodes; use q35 or pc")
+
+
 RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image", "kernel", "initrd"), _initrd),
     (("image", "ready"), _ready),
@@ -193,6 +244,12 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("image",), _seed_without_image),
     (("machine", "kernel"), _kernel),
     (("machine", "gdb"), _gdb),
+    (("machine", "tpm"), _tpm),
+    (("machine", "fw_cfg"), _fw_cfg),
+    (("machine", "firmware"), _firmware),
+    (("firmware", "boot"), _boot_order),
+    (("numa", "smp", "memory"), _numa),
+    (("machine", "numa"), _numa_machine),
     (("nics", "hostfwd"), _network("hostfwd")),
     (("nics", "internet"), _network("internet")),
     (("image", "nics", "hostfwd"), _network_without_image("hostfwd")),

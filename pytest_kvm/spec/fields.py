@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from pytest_kvm.spec.board import WATCHDOG, check_fw_cfg, check_smbios, check_tpm
 from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.drive import Drive
+from pytest_kvm.spec.firmware import check_firmware
 from pytest_kvm.spec.forward import read_hostfwd
 from pytest_kvm.spec.image import Image, StrPath, check_ready, check_seed, from_address, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.share import Share
 from pytest_kvm.spec.size import read_memory
 from pytest_kvm.spec.smp import read_smp
@@ -50,9 +53,11 @@ class VMFields(TypedDict, total=False):
     cpu: str | None
     smp: int | str
     memory: int | str | None
+    numa: Sequence[NumaNode]
     kernel: StrPath | None
     initrd: StrPath | None
     append: str
+    firmware: StrPath | None
     boot: str | None
     drives: Sequence[Drive]
     cdrom: StrPath | None
@@ -71,6 +76,11 @@ class VMFields(TypedDict, total=False):
     timeout: float | None
     start: str
     gdb: bool
+    tpm: bool | str
+    watchdog: str | None
+    vsock: bool
+    fw_cfg: Mapping[str, str | bytes | os.PathLike[str]] | None
+    smbios: Mapping[int, Mapping[str, object] | Sequence[Mapping[str, object]]] | None
     args: Sequence[str]
 
 
@@ -192,6 +202,12 @@ def _share(value: object) -> None:
     raise_postponed(value)
 
 
+def _node(value: object) -> None:
+    if not isinstance(value, NumaNode):
+        raise expected_type("NumaNode(...)", value)
+    raise_postponed(value)
+
+
 def _smp(value: object) -> None:
     read_smp(value)  # type: ignore[arg-type]  # it tells wrong types itself, as the next three do
 
@@ -216,9 +232,11 @@ CHECKS: Mapping[str, Check] = {
     "cpu": optional(text("the name of a CPU model such as 'max'")),
     "smp": _smp,
     "memory": optional(_memory),
+    "numa": several("NumaNode(...)", "numa=[NumaNode(memory='128M', cpus=0), …]", _node),
     "kernel": optional(path),
     "initrd": optional(path),
     "append": text("text for the kernel's command line", r".*"),
+    "firmware": optional(check_firmware),
     "boot": optional(_boot),
     "drives": several("Drive(...)", "drives=[Drive(...)]", _drive),
     "cdrom": optional(path),
@@ -237,5 +255,10 @@ CHECKS: Mapping[str, Check] = {
     "timeout": optional(seconds),
     "start": one_of(*START),
     "gdb": boolean,
+    "tpm": check_tpm,
+    "watchdog": optional(one_of(*WATCHDOG)),
+    "vsock": boolean,
+    "fw_cfg": optional(check_fw_cfg),
+    "smbios": optional(check_smbios),
     "args": several("QEMU's arguments", "args=['-rtc', 'base=utc']", text("one of QEMU's arguments", r"(?s:.*)")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pytest_kvm.errors import SpecError
 from pytest_kvm.spec.construction import check_values
@@ -14,6 +15,7 @@ from pytest_kvm.spec.reference import holds_reference, replace_references
 from pytest_kvm.spec.vm import VMSpec, check_fields, from_folder, resolve
 
 Lookup = Callable[[str], object]
+_Properties = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def check_levels(levels: Sequence[Level]) -> None:
 
 
 def merge_layers(defaults: VMSpec, layers: Sequence[Layer], lookup: Lookup) -> VMSpec:
-    """Return the spec that the layers make of ``defaults``: values replace, ``append`` adds.
+    """Return the spec that the layers make of ``defaults``: values replace, ``append`` adds, ``properties`` do by name.
 
     ``lookup`` returns the value of a fixture. Raises SpecError, for contradictions on the merged spec only.
     """
@@ -68,16 +70,21 @@ def merge_layers(defaults: VMSpec, layers: Sequence[Layer], lookup: Lookup) -> V
     bases: dict[str, Path | None] = {}
     resolved = resolve(defaults, lookup)
     append = [resolved.append]
+    properties = {name: dict(given) for name, given in resolved.properties.items()}
     for layer in layers:
         check_fields(layer.fields)
         for keyword, value in layer.fields.items():
             if keyword == "append":
                 append.append(str(_resolved("append", value, lookup)))
+            elif keyword == "properties":
+                for name, given in cast("_Properties", _resolved(keyword, value, lookup)).items():
+                    properties.setdefault(name, {}).update(given)
             else:
                 merged[keyword], bases[keyword] = value, layer.base
     for keyword, value in merged.items():
         merged |= from_folder({keyword: _resolved(keyword, value, lookup)}, bases[keyword])
     merged["append"] = " ".join(part for part in append if part)
+    merged["properties"] = properties
     return resolved.replace(**merged)  # type: ignore[arg-type]  # checked there
 
 

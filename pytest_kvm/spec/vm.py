@@ -15,12 +15,14 @@ from pytest_kvm.spec.devices.base import BaseDevice
 from pytest_kvm.spec.devices.board import VirtioPmem
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import CHECKS, VMFields, is_path
+from pytest_kvm.spec.firmware import names_firmware_file
 from pytest_kvm.spec.image import FILES, Image, is_address
 from pytest_kvm.spec.nic import Nic
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.reference import holds_reference, replace_references
 from pytest_kvm.spec.share import Share
 
-PATHS = ("kernel", "initrd", "cdrom", "user_data")
+PATHS = ("kernel", "initrd", "firmware", "cdrom", "user_data")
 # The kernel of a built-in guest, by that one's name.
 BUILT_IN = "tiny:"
 
@@ -31,16 +33,19 @@ class VMSpec:
     """What a test asks of one machine: the marker's fields, as they were written.
 
     ``image`` is a name of the catalogue, a path, an address with its checksum (``https://…#sha256=HEX``), an
-    ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the image
-    needs, 256 MiB if it does not say). ``append`` is added to the image's kernel command line; it accumulates over
-    the levels of markers. ``nics`` None is one NIC on the user network if there is an image, ``[]`` no network.
-    ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and ``meta_data`` go into the seed
-    of a cloud image; ``seed`` is its kind, False is none, None the image's own. ``shares`` are folders of the host.
-    ``devices`` are further ones, ``properties`` are more of them for devices of any kind, by their ids.
-    ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an image. ``ready`` None is
-    the image's own, ``timeout`` (seconds until the machine is ready) None the session's. ``start`` says whether the
-    machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to it. The table in the README
-    has every field.
+    ``Image``, or None for a machine with nothing in it. ``memory`` is in MiB or QEMU's text (None: what the NUMA
+    nodes have, else what the image needs, 256 MiB if it does not say); ``numa`` are these nodes. ``append`` is
+    added to the image's kernel command line; it accumulates over the levels of markers. ``firmware`` is ``bios``
+    (None: the same), ``uefi``, ``uefi-secure``, or a file. ``nics`` None is one NIC on the user network if there is
+    an image, ``[]`` no network. ``user_data`` (a script, cloud-config as text or mapping, or a file's path) and
+    ``meta_data`` go into the seed of a cloud image; ``seed`` is its kind, False is none, None the image's own.
+    ``shares`` are folders of the host. ``devices`` are further ones, ``properties`` are more of them for devices of
+    any kind, by their ids. ``extras`` None is balloon, rng, pvpanic, vmgenid and spare root ports if there is an
+    image. ``ready`` None is the image's own, ``timeout`` (seconds until the machine is ready) None the session's.
+    ``start`` says whether the machine is booted or begins as the clone of one that was. ``gdb`` lets gdb attach to
+    it. ``tpm`` is a TPM's version, ``2.0`` or ``1.2`` (True: 2.0), ``watchdog`` what QEMU does when a watchdog
+    fires, ``vsock`` gives it an address on vsock. ``fw_cfg`` are files for the guest's firmware and kernel (a text
+    is the content), ``smbios`` the tables' fields by their type. The table in the README has every field.
 
     Raises SpecError for an unknown keyword, a wrong type, a value that cannot be, or fields that contradict
     each other.
@@ -53,9 +58,11 @@ class VMSpec:
     cpu: str | None = None
     smp: int | str = 1
     memory: int | str | None = None
+    numa: Sequence[NumaNode] = ()
     kernel: str | os.PathLike[str] | None = None
     initrd: str | os.PathLike[str] | None = None
     append: str = ""
+    firmware: str | os.PathLike[str] | None = None
     boot: str | None = None
     drives: Sequence[Drive] = ()
     cdrom: str | os.PathLike[str] | None = None
@@ -74,6 +81,11 @@ class VMSpec:
     timeout: float | None = None
     start: str = "auto"
     gdb: bool = False
+    tpm: bool | str = False
+    watchdog: str | None = None
+    vsock: bool = False
+    fw_cfg: Mapping[str, str | bytes | os.PathLike[str]] | None = None
+    smbios: Mapping[int, Mapping[str, object] | Sequence[Mapping[str, object]]] | None = None
     args: Sequence[str] = ()
 
     def _check(self) -> None:
@@ -105,6 +117,9 @@ class VMSpec:
         for drive in self.drives:
             if isinstance(drive, Drive) and drive.file is not None and not holds_reference(drive.file):
                 yield "drives", Path(drive.file)
+        for content in (self.fw_cfg or {}).values():
+            if isinstance(content, os.PathLike):
+                yield "fw_cfg", Path(content)
         for device in self.devices:
             if isinstance(device, VirtioPmem) and device.file is not None and not holds_reference(device.file):
                 yield "devices", Path(device.file)
@@ -148,6 +163,11 @@ def from_folder(given: Mapping[str, object], base: Path | None) -> dict[str, obj
     drives = absolute.get("drives")
     if isinstance(drives, Sequence):
         absolute["drives"] = tuple(_drive_from_folder(drive, base) for drive in drives)
+    contents = absolute.get("fw_cfg")
+    if isinstance(contents, Mapping):
+        absolute["fw_cfg"] = {
+            name: base / content if isinstance(content, os.PathLike) else content for name, content in contents.items()
+        }
     shares = absolute.get("shares")
     if isinstance(shares, Sequence):
         absolute["shares"] = tuple(_share_from_folder(share, base) for share in shares)
@@ -162,6 +182,8 @@ def _names_file(keyword: str, value: object) -> bool:
         return isinstance(value, os.PathLike)
     if keyword == "kernel" and str(value).startswith(BUILT_IN):
         return False
+    if keyword == "firmware":
+        return names_firmware_file(value)
     return keyword != "image" or (isinstance(value, (str, os.PathLike)) and is_path(value))
 
 

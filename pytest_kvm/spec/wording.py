@@ -57,11 +57,16 @@ def listed(names: Iterable[str]) -> str:
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the hint that names the nearest valid name, or all of them when none is near."""
+    names = list(names)
+    near = nearest(word.lower(), names)
+    return f"did you mean '{near}'?" if near is not None else f"valid are {listed(names)}"
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that a word is most like, None if it is like none."""
     import difflib  # only wrong declarations need it
 
-    names = list(names)
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"valid are {listed(names)}"
+    return next(iter(difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)), None)
 
 
 def expected(what: str, value: object, hint: str = "") -> Rejected:

@@ -81,13 +81,23 @@ def test_fields(tmp_path: Path) -> None:
         *("--smp", "2", "--memory", "192M", "--append", "test.word=here"),
         *("--drive", "given.raw,format=raw,serial=a", "--drive", "size=4M,serial=b", "--nic", "e1000"),
         *("--extra", "rng", "--device", "virtio-balloon-pci,id=mine", "--start", "boot"),
+        *("--numa", "128M,cpus=0,distances=10:30", "--numa", "64M,cpus=1,distances=40:10"),
         "--run",
         "nproc; grep -o test.word=here /proc/cmdline; head -c 5 /dev/vda; cat /sys/block/vd?/serial; "
-        "echo; cat /sys/class/net/eth0/device/vendor; exit 7",
+        "echo; cat /sys/class/net/eth0/device/vendor; cat /sys/devices/system/node/node?/distance; exit 7",
         cwd=tmp_path,
     )
     assert (result.returncode, result.stderr) == (7, "")
-    assert result.stdout.replace("\n", " ").split() == ["2", "test.word=here", "givenab", "0x8086"]
+    assert result.stdout.replace("\n", " ").split() == [
+        "2",
+        "test.word=here",
+        "givenab",
+        "0x8086",
+        "10",
+        "30",
+        "40",
+        "10",
+    ]
 
 
 def test_a_kernel_that_panics() -> None:
@@ -119,10 +129,13 @@ def test_a_command_that_takes_too_long() -> None:
         (["--drive", "size=4M,index=one"], "index: expected a number, not 'one'"),
         (["--drive", "a.raw,loose"], "--drive a.raw,loose: expected loose=VALUE, as QEMU has it"),
         (["--drive", "a.raw"], "there is no such file"),
+        (["--numa", "128M,distances=ten"], "--numa 128M,distances=ten: expected distances such as 10:20"),
+        (["--numa", "128M,cpu=0"], "NumaNode(cpu=…): unknown keyword 'cpu'; did you mean 'cpus'?"),
         (["--share", "."], "--share .: say where it is in the guest: .,guest=/mnt"),
         (["--share", "nowhere,guest=/mnt"], "/nowhere'): there is no such folder"),
         (["--timeout", "soon"], "--timeout=soon: expected a number of seconds"),
         (["--meta-data", "{"], "--meta-data={: it is no JSON: "),
+        (["--smbios", "["], "--smbios=[: it is no JSON: "),
         (["--ready", "pattern:("], "--ready=pattern:(: it is no regular expression: "),
         (["nosuchimage"], "image 'nosuchimage' is neither a file nor a known name"),
         (["--qemu", "/no/such/qemu"], "--kvm-qemu=/no/such/qemu: no such executable"),
@@ -248,3 +261,28 @@ def test_killed(temporary: Path) -> None:
 def test_every_field_is_an_option() -> None:
     given = {"image", *FIELDS}
     assert given == set(CHECKS) - {"autostart"}  # that says who starts it
+
+
+def test_firmware_and_board(tmp_path: Path) -> None:
+    (tmp_path / "mine.bin").touch()
+    told = ("--smbios", '{"1": {"serial": "S1"}}', "--fw-cfg", '{"opt/a": "b"}', "--watchdog", "pause", "--tpm", "2.0")
+    result = boot("none", "--firmware", "mine.bin", *told, "--print-command", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    command = shlex.split(result.stdout.replace("\\\n", ""))
+    for option, value in (
+        ("-bios", str(tmp_path / "mine.bin")),
+        ("-smbios", "type=1,serial=S1"),
+        ("-fw_cfg", "name=opt/a,string=b"),
+    ):
+        assert command[command.index(option) + 1] == value
+    assert "watchdog=pause" in command
+    assert "-tpmdev" not in command  # nobody runs swtpm by hand
+
+
+def test_uefi_by_hand() -> None:
+    words = shlex.split(boot("none", "--firmware", "uefi", "--print-command").stdout.replace("\\\n", ""))
+    assert any(word.startswith("if=pflash,") and word.endswith("snapshot=on") for word in words)
+    started = subprocess.run(
+        [*words, "-S"], input="\x01x", capture_output=True, text=True, check=False, timeout=TIMEOUT
+    )
+    assert (started.returncode, started.stderr) == (0, "")

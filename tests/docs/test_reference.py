@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import pytest_kvm
-from pytest_kvm import host
+from pytest_kvm import host, images
 from pytest_kvm.cli import make_parser
 from pytest_kvm.spec.fields import CHECKS
 from tests.docs.pages import DOCS, ROOT
@@ -87,7 +87,7 @@ def test_every_public_name(site: Path) -> None:
     said = "\n".join(
         text(site, page.relative_to(DOCS).with_suffix("").as_posix()) for page in DOCS.glob("reference/*.md")
     )
-    names = {*pytest_kvm.__all__, *host.__all__} - {"__version__"}
+    names = {*pytest_kvm.__all__, *host.__all__, *images.__all__} - {"__version__"}
     missing = {name for name in names if re.search(rf"(class|exception|pytest_kvm\.\S*\.?){name}\b", said) is None}
     assert missing == set()
 

@@ -9,10 +9,9 @@ from typing import Protocol
 
 import pytest
 
-from pytest_kvm.errors import SpecError
+from pytest_kvm.errors import QemuImgError, SpecError
 from pytest_kvm.host.remembering import Remembered
 from pytest_kvm.images import trust
-from pytest_kvm.images.qemu_img import QemuImgError
 from pytest_kvm.images.trust import check_disk
 from tests.images.disks import BINARY, make_qcow2, qemu_img
 from tests.images.test_formats import table
@@ -88,7 +87,7 @@ def test_marked_as_corrupt(tmp_path: Path, check: Check) -> None:
 
 def test_leaked_clusters_do_no_harm(tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     def leaks(*_: object) -> str:
-        raise QemuImgError("Leaked cluster 4", 3)
+        raise QemuImgError("", returncode=3, stderr="Leaked cluster 4")
 
     monkeypatch.setattr(trust, "qemu_img", leaks)
     assert check(make_qcow2(tmp_path / "disk")) == "qcow2"
@@ -177,7 +176,7 @@ def test_what_was_wrong_once_is_looked_at_again(tmp_path: Path, check: Check, mo
     disk = make_qcow2(tmp_path / "disk")
 
     def fails(*_: object) -> str:
-        raise QemuImgError("out of memory", 1)
+        raise QemuImgError("", returncode=1, stderr="out of memory")
 
     with monkeypatch.context() as patch:
         patch.setattr(trust, "qemu_img", fails)

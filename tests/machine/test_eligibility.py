@@ -9,8 +9,10 @@ import pytest
 from pytest_kvm.machine.eligibility import why_not, why_rather_not
 from pytest_kvm.machine.planning import complete, make_plan
 from pytest_kvm.qemu.plan import plan_drives
+from pytest_kvm.spec.devices import VirtioBalloon
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.image import Image
+from pytest_kvm.spec.numa import NumaNode
 from pytest_kvm.spec.vm import VMSpec
 from tests.qemu.fakes import binary
 
@@ -37,6 +39,7 @@ def reason(*, version: tuple[int, ...] = (7, 2, 0), **fields: object) -> str | N
         {"machine": "microvm"},
         {"drives": [Drive("given"), Drive(size="8M"), Drive("locked", readonly=True)]},
         {"devices": ["virtio-rng-pci"]},
+        {"numa": [NumaNode(memory="128M", cpus=0)]},
     ],
     ids=str,
 )
@@ -52,6 +55,7 @@ def test_nothing_is_known_against_it(fields: dict[str, object]) -> None:
             {"args": ["-no-hpet"]},
             "args=['-no-hpet'] is passed to QEMU unread: nobody knows whether a clone could have it",
         ),
+        ({"vsock": True}, "vsock=True: the state of vsock is in the host's kernel and cannot be saved"),
         ({"machine": "none"}, "machine='none' is not one whose memory can be kept in a file"),
         ({"machine": "virt"}, "machine='virt' is not one whose memory can be kept in a file"),
         (
@@ -94,3 +98,19 @@ def test_reasons(fields: dict[str, object], expected: str) -> None:
 )
 def test_reasons_unless_a_clone_is_asked_for(image: Image | None, expected: str | None) -> None:
     assert why_rather_not(VMSpec(), image) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"devices": [VirtioBalloon(properties={"free-page-reporting": True})]},
+        {"properties": {"balloon0": {"free-page-reporting": "on"}}},
+    ],
+    ids=str,
+)
+def test_a_clone_gives_no_memory_back(fields: dict[str, object]) -> None:
+    spec = VMSpec(**fields)  # type: ignore[arg-type]  # a test's own words
+    assert why_rather_not(spec, SHELL) == (
+        "free-page-reporting: a clone maps a file that others map, too, and gives nothing of it back to the host"
+    )
+    assert why_rather_not(VMSpec(devices=[VirtioBalloon(properties={"free-page-reporting": False})]), SHELL) is None

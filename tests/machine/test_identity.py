@@ -17,7 +17,7 @@ from pytest_kvm.host import remembering
 from pytest_kvm.machine import identity
 from pytest_kvm.machine.identity import Contents, Unknowable, template_key
 from pytest_kvm.machine.planning import complete, make_plan, with_monitor
-from pytest_kvm.qemu.plan import plan_drives
+from pytest_kvm.qemu.plan import PlannedFirmware, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.image import Image
 from pytest_kvm.spec.nic import Nic
@@ -44,11 +44,14 @@ class Scene:
             name="test", kernel=self.kernel, initrd=self.initrd, disk=self.disk, format="raw", shell=True
         )
         self.binary = replace(binary(), path=self.qemu, data=(firmware,))
+        self.uefi = PlannedFirmware(code=folder / "code", template=folder / "vars")
+        (folder / "code").write_text("code")
+        (folder / "vars").write_text("vars")
         self.settings: dict[str, Any] = {"accel": "tcg", "host": {"kernel": "6.1"}}
 
     def key(self, **fields: Any) -> str:
         spec = complete(VMSpec(**{"drives": [Drive(size="8M", interface="ide")], **fields}), self.image)
-        plan = make_plan(spec, self.image, self.settings["accel"])
+        plan = make_plan(spec, self.image, self.settings["accel"], firmware=self.settings.get("firmware"))
         if self.settings.get("monitor"):
             plan = with_monitor(plan)
         drives = [(planned, planned.drive.format or "raw") for planned in plan_drives(plan.spec)]
@@ -106,6 +109,23 @@ def test_a_monitor_for_somebody_else_makes_no_other_machine(scene: Scene) -> Non
 def test_each_other_machine_has_a_template_of_its_own(scene: Scene) -> None:
     keys = [scene.key(), *(scene.key(**fields) for fields in OTHER)]
     assert len(set(keys)) == len(keys)
+
+
+def test_uefi(scene: Scene) -> None:
+    keys = [scene.key()]
+    scene.settings["firmware"] = scene.uefi
+    keys.append(scene.key())
+    # Where a machine keeps its variables makes no other machine.
+    assert _key_with(scene, replace(scene.uefi, variables=scene.folder / "own")) == keys[-1]
+    for name in ("code", "vars"):
+        (scene.folder / name).write_text("newer")
+        keys.append(_key_with(scene, scene.uefi))
+    assert len(set(keys)) == len(keys)
+
+
+def _key_with(scene: Scene, firmware: PlannedFirmware) -> str:
+    scene.settings["firmware"] = firmware
+    return scene.key()
 
 
 CHANGES: dict[str, Callable[[Scene], object]] = {

@@ -21,6 +21,7 @@ from pytest_kvm.machine.preserving import preserve
 from pytest_kvm.machine.settings import Settings
 from pytest_kvm.qemu.plan import IMAGE_DISK
 from pytest_kvm.spec.image import Image
+from tests.machine import test_uefi as uefi
 from tests.machine.test_clones import clock
 
 Reopen = Callable[[Path], VM]
@@ -46,6 +47,18 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:
     return {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in folder.iterdir()}
+
+
+@pytest.mark.vm(firmware="uefi", start="clone")
+def test_uefi_and_its_variables(vm: VM, folder: Path, reopen: Reopen) -> None:
+    uefi.write(vm, "one")
+    assert preserve(vm, folder, test="test_it") == []
+    uefi.write(vm, "two")
+    again = reopen(folder)
+    firmware = again._plan.firmware
+    assert firmware is not None
+    assert firmware.code.parent == folder
+    assert (uefi.variables(again), uefi.kept(again, "one", "two")) == (["one"], ["one"])
 
 
 @pytest.mark.vm(drives=[Drive(size="8M"), Drive(FromFixture("given"), format="raw")], hostfwd=[8080])

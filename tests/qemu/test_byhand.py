@@ -9,7 +9,7 @@ import pytest
 
 from pytest_kvm.qemu.byhand import by_hand, differences
 from pytest_kvm.qemu.cmdline import build
-from pytest_kvm.qemu.plan import SEED_DISK, Channel, DriveFile, Ram, plan_drives
+from pytest_kvm.qemu.plan import SEED_DISK, Channel, DriveFile, PlannedFirmware, Ram, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.vm import VMSpec
 from tests.qemu.fakes import binary
@@ -29,7 +29,7 @@ def test_a_clone_with_everything() -> None:
         agent=Channel("agent", 13),
         kernel=Path("/k"),
         append="console=ttyS0",
-        ram=Ram(14),
+        ram=Ram([14]),
         incoming=True,
         inherited=[15],
     )
@@ -55,6 +55,27 @@ def test_a_machine_with_nothing_in_it() -> None:
     command = build(by_hand(planned, {}), binary())
     assert command == words(HEAD, "-machine none -accel tcg -display none -monitor stdio -S")
     assert list(differences(planned, {})) == ["QEMU's monitor is in the terminal; there is no QMP."]
+
+
+def test_firmware_whose_variables_are_its_own() -> None:
+    firmware = PlannedFirmware(code=Path("/c"), template=Path("/a,b"), variables=Path("/m/vars"))
+    planned = plan(VMSpec(image=None), firmware=firmware)
+    command = build(by_hand(planned, {}), binary())
+    assert command[command.index("-drive") + 1] == (
+        "if=pflash,file.driver=file,unit=1,format=raw,file.filename=/a,,b,snapshot=on"
+    )
+    assert "q35,pflash0=pflash0" in command
+    assert (
+        "UEFI variables begin as the firmware's packages have them; what is written to them is thrown away."
+        in differences(planned, {})
+    )
+
+
+def test_one_with_a_tpm() -> None:
+    planned = plan(VMSpec(image=None, tpm=True, fw_cfg={"opt/a": b"a"}), tpm=Channel("swtpm", 15), inherited=[15])
+    assert "-tpmdev" not in build(by_hand(planned, {}), binary())
+    assert "opt/a of fw_cfg, which is bytes, is left out." in differences(planned, {})
+    assert "The TPM is left out: the test's was a swtpm that ended with the machine." in differences(planned, {})
 
 
 def test_one_that_waits_for_gdb() -> None:

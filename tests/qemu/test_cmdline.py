@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvm.qemu.cmdline import build, is_built, port_settings
-from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, plan_drives
+from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, PlannedFirmware, plan_drives
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
@@ -69,6 +69,61 @@ def test_q35_with_everything() -> None:
         "-device virtio-blk-pci,id=disk0,drive=disk0",
         "-rtc base=utc",
     )
+
+
+def test_firmware_in_flash() -> None:
+    firmware = PlannedFirmware(
+        code=Path("/f/code.qcow2"),
+        code_format="qcow2",
+        template=Path("/f/vars"),
+        variables=Path("/m/vars"),
+        smm=True,
+        secure=True,
+    )
+    assert build(plan(VMSpec(image=None, machine="q35,hpet=off"), firmware=firmware), binary()) == words(
+        HEAD,
+        "-machine q35,hpet=off,smm=on,pflash0=pflash0,pflash1=pflash1 -accel tcg",
+        QMP,
+        SIZE,
+        CONSOLE,
+        "-global driver=cfi.pflash01,property=secure,value=on",
+        """-blockdev '{"node-name": "pflash0", "driver": "qcow2", "read-only": true,"""
+        """ "file": {"driver": "file", "filename": "/f/code.qcow2"}}'""",
+        """-blockdev '{"node-name": "pflash1", "driver": "raw", "read-only": false,"""
+        """ "file": {"driver": "file", "filename": "/m/vars"}}'""",
+    )
+
+
+def test_firmware_that_is_loaded() -> None:
+    firmware = PlannedFirmware(code=Path("/f/a,b.bin"), flash=False)
+    assert tail(plan(VMSpec(image=None), firmware=firmware)) == ["-bios", "/f/a,b.bin"]
+
+
+@pytest.mark.parametrize(("tpm", "device"), [(True, "tpm-crb"), ("2.0", "tpm-crb"), ("1.2", "tpm-tis")])
+def test_tpm(tpm: bool | str, device: str) -> None:
+    assert tail(plan(VMSpec(image=None, tpm=tpm), tpm=Channel("swtpm", 15))) == words(
+        f"-chardev socket,id=swtpm,fd=15 -tpmdev emulator,id=tpm0,chardev=swtpm -device {device},id=tpm0,tpmdev=tpm0"
+    )
+
+
+def test_board() -> None:
+    spec = VMSpec(
+        image=None,
+        watchdog="pause",
+        fw_cfg={"opt/a": "x,y", "opt/b": Path("/f/b,c"), "opt/bytes": b"in a file by then"},
+        smbios={1: {"serial": "a,b", "sku": 3}, 8: [{"port_type": 1}, {"port_type": 2}], 11: {"value": ["x", "y"]}},
+    )
+    assert tail(plan(spec, cid=1234)) == words(
+        "-action watchdog=pause -device i6300esb,id=watchdog0 -device vhost-vsock-pci,id=vsock0,guest-cid=1234",
+        "-fw_cfg name=opt/a,string=x,,y -fw_cfg name=opt/b,file=/f/b,,c",
+        "-smbios type=1,serial=a,,b,sku=3 -smbios type=8,port_type=1 -smbios type=8,port_type=2",
+        "-smbios type=11,value=x,value=y",
+    )
+
+
+def test_a_watchdog_of_the_tests_own() -> None:
+    spec = VMSpec(image=None, watchdog="reset", devices=["ib700,id=dog"])
+    assert tail(plan(spec)) == words("-action watchdog=reset -device ib700,id=dog")
 
 
 def test_pc_has_no_root_ports() -> None:

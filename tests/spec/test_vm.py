@@ -14,7 +14,7 @@ from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.postponing import postponing
 from pytest_kvm.spec.reference import FromFixture
-from pytest_kvm.spec.vm import VMSpec, resolve
+from pytest_kvm.spec.vm import VMSpec, from_folder, resolve
 
 PATTERN = re.compile("tests done")
 
@@ -38,6 +38,17 @@ def test_defaults() -> None:
         lambda: VMSpec(hostfwd=[8080, "udp::0-:8080", "tcp::2222-:22"], devices=("virtio-rng-pci",), timeout=1.5),
         lambda: VMSpec(drives=[Drive("a", index=0), Drive("b", index=0, interface="ide"), Drive("a")]),
         lambda: VMSpec(hostfwd=FromFixture("ports"), nics=[]),
+        lambda: VMSpec(tpm="1.2", watchdog="inject-nmi", vsock=True, fw_cfg={}, smbios={}),
+        lambda: VMSpec(
+            fw_cfg={"opt/a": "x,y", "opt/org.example/b": b"\0", "opt/c": Path("c"), "opt/d": FromFixture("d")}
+        ),
+        lambda: VMSpec(
+            smbios={0: {"uefi": True}, 1: {"serial": "S,1"}, 8: [{"port_type": 3}, {}], 11: {"value": ["a", "b"]}}
+        ),
+        lambda: VMSpec(smbios={1: {"uuid": "f00dfeed-1111-2222-3333-444455556666", "sku": FromFixture("sku")}}),
+        lambda: VMSpec(firmware="uefi", boot="menu=on,strict=on"),
+        lambda: VMSpec(firmware="bios", boot="order=d"),
+        lambda: VMSpec(firmware=Path("OVMF"), boot="order=d"),
         lambda: Drive("data.qcow2", interface="ide", readonly=True),
         lambda: Drive("a.raw", snapshot=False, format="raw", properties={"logical_block_size": 4096}),
         lambda: Drive(size="1440k", interface="floppy", index=1),
@@ -53,10 +64,10 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     (
         {"xyzzy": 1},
         "vm(xyzzy=…): unknown keyword 'xyzzy'; valid are name, image, machine, accel, cpu, smp, "
-        "memory, kernel, initrd, "
-        "append, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
+        "memory, numa, kernel, initrd, "
+        "append, firmware, boot, drives, cdrom, nics, hostfwd, internet, user_data, meta_data, seed, shares, "
         "devices, properties, extras, autostart, ready, timeout, "
-        "start, gdb or args",
+        "start, gdb, tpm, watchdog, vsock, fw_cfg, smbios or args",
     ),
     (
         {"name": "a b"},
@@ -78,6 +89,68 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
         {"drives": Drive("a")},
         "vm(drives=Drive(file='a')): expected a list of Drive(...), got Drive(file='a') (Drive); "
         "write drives=[Drive(...)]",
+    ),
+    (
+        {"firmware": 3},
+        "vm(firmware=3): expected 'bios', 'uefi', 'uefi-secure' or the path of a firmware's file, got 3 (int)",
+    ),
+    ({"firmware": "efi"}, "vm(firmware='efi'): unknown firmware 'efi'; did you mean 'uefi'?"),
+    (
+        {"watchdog": "bark"},
+        "vm(watchdog='bark'): unknown value 'bark'; valid are reset, shutdown, poweroff, inject-nmi, "
+        "pause, debug or none",
+    ),
+    ({"watchdog": "rest"}, "vm(watchdog='rest'): unknown value 'rest'; did you mean 'reset'?"),
+    ({"vsock": 3}, "vm(vsock=3): expected True or False, got 3 (int)"),
+    (
+        {"machine": "none", "fw_cfg": {"opt/a": "b"}},
+        "vm(machine='none', fw_cfg={'opt/a': 'b'}): machine 'none' has no fw_cfg",
+    ),
+    (
+        {"fw_cfg": ["opt/a"]},
+        "vm(fw_cfg=['opt/a']): expected a mapping such as {'opt/org.example/name': 'text'}, got ['opt/a'] (list)",
+    ),
+    (
+        {"fw_cfg": {"etc/a": "b"}},
+        "vm(fw_cfg={'etc/a': 'b'}): fw_cfg 'etc/a': names begin with 'opt/', and have no spaces: opt/org.example/name",
+    ),
+    (
+        {"fw_cfg": {"opt/a": 3}},
+        "vm(fw_cfg={'opt/a': 3}): expected text, bytes or a pathlib.Path for opt/a, got 3 (int)",
+    ),
+    ({"fw_cfg": {"opt/a": ""}}, "vm(fw_cfg={'opt/a': ''}): opt/a is empty, which QEMU does not take"),
+    (
+        {"fw_cfg": {"opt/" + "a" * 52: "b"}},
+        f"vm(fw_cfg={{'opt/{'a' * 52}': 'b'}}): fw_cfg 'opt/{'a' * 52}': 56 characters are more than QEMU has room "
+        "for, 55",
+    ),
+    ({"smbios": {5: {}}}, "vm(smbios={5: {}}): QEMU has no SMBIOS type 5; there are 0, 1, 2, 3, 4, 8, 9, 11, 17 or 41"),
+    ({"smbios": {"1": {}}}, "vm(smbios={'1': {}}): expected the number of an SMBIOS type, got '1' (str)"),
+    ({"smbios": {1: [{}]}}, "vm(smbios={1: [{}]}): there is one table of SMBIOS type 1; several of 8, 9 or 41"),
+    ({"smbios": {1: "S1"}}, "vm(smbios={1: 'S1'}): expected a mapping of the fields of SMBIOS type 1, got 'S1' (str)"),
+    (
+        {"smbios": {1: {"seral": "S1"}}},
+        "vm(smbios={1: {'seral': 'S1'}}): SMBIOS type 1 has no field 'seral'; did you mean 'serial'?",
+    ),
+    (
+        {"smbios": {1: {"uuid": "S1"}}},
+        "vm(smbios={1: {'uuid': 'S1'}}): expected a UUID for uuid of SMBIOS type 1, got 'S1'",
+    ),
+    (
+        {"smbios": {3: {"asset": None}}},
+        "vm(smbios={3: {'asset': None}}): expected text or a number for asset of SMBIOS type 3, got None",
+    ),
+    ({"tpm": "2"}, "vm(tpm='2'): expected True, False, '2.0' or '1.2', got '2'"),
+    ({"tpm": 2}, "vm(tpm=2): expected True, False, '2.0' or '1.2', got 2 (int)"),
+    ({"machine": "none", "tpm": True}, "vm(machine='none', tpm=True): machine 'none' has nothing that could use a TPM"),
+    (
+        {"machine": "none", "firmware": "uefi"},
+        "vm(machine='none', firmware='uefi'): machine 'none' has no CPU that could run firmware",
+    ),
+    (
+        {"firmware": "uefi-secure", "boot": "once=d"},
+        "vm(firmware='uefi-secure', boot='once=d'): UEFI does not heed order= and once=; give what shall be booted "
+        "first bootindex=0, as in Drive(…, bootindex=0)",
     ),
     ({"drives": ["a"]}, "vm(drives=['a']): expected Drive(...), got 'a' (str); write Drive('a')"),
     ({"nics": ["e1000"]}, "vm(nics=['e1000']): expected Nic(...), got 'e1000' (str); write Nic(model='e1000')"),
@@ -287,3 +360,14 @@ def test_fixtures_stand_in_for_values(tmp_path: Path) -> None:
 def test_wrong_names_of_fixtures(name: str) -> None:
     with pytest.raises(SpecError, match="expected the name of a fixture"):
         FromFixture(name)
+
+
+def test_files_for_firmware_start_at_the_folder() -> None:
+    given = {"firmware": "mine.bin", "fw_cfg": {"opt/a": Path("a"), "opt/b": "b"}}
+    made = from_folder(given, Path("/f"))
+    assert made == {"firmware": Path("/f/mine.bin"), "fw_cfg": {"opt/a": Path("/f/a"), "opt/b": "b"}}
+    assert from_folder({"firmware": "uefi"}, Path("/f")) == {"firmware": "uefi"}
+    assert list(VMSpec(**made).paths()) == [  # type: ignore[arg-type]  # as they were given
+        ("firmware", Path("/f/mine.bin")),
+        ("fw_cfg", Path("/f/a")),
+    ]

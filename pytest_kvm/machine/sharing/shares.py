@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import HostError, MachineError, QMPError, SpecError
-from pytest_kvm.guest.result import CompletedCommand
+from pytest_kvm.machine.rooted import run_as_root
 from pytest_kvm.machine.sharing.image import FolderImage, FolderImages
 from pytest_kvm.machine.sharing.method import CannotShare, GuestCannot, Method, Mount
 from pytest_kvm.machine.sharing.ninep import NineP
@@ -62,7 +62,7 @@ class Attached:
             f'until said=$(mount -t {self.method.filesystem} -o {options} "$source" {folder} 2>&1); do '
             f'tries=$((tries - 1)); [ $tries -gt 0 ] || {{ echo "$said"; exit 1; }}; {_PAUSE}; done'
         )
-        done = _as_root(vm, script, deadline)
+        done = run_as_root(vm, script, deadline)
         if done.returncode:
             raise MachineError(
                 f"VM {vm.name!r}: {self.share.host} cannot be mounted at {self.share.guest} ({self.method.name}, "
@@ -150,11 +150,6 @@ def _provide(vm: VM, method: Method, deadline: Deadline) -> str:
         f"{{ test -e /sys/bus/virtio/drivers/{driver} || modprobe {driver}; }} && "
         f"{{ grep -qw {filesystem} /proc/filesystems || modprobe {filesystem}; }}"
     )
-    done = _as_root(vm, script, deadline)
+    done = run_as_root(vm, script, deadline)
     said = (done.stderr or done.stdout).strip() or "no module"
     return f"the guest's kernel does not have it ({said})" if done.returncode else ""
-
-
-def _as_root(vm: VM, script: str, deadline: Deadline) -> CompletedCommand[str]:
-    command = script if vm.user == "root" else f"sudo -n sh -c {shlex.quote(script)}"
-    return vm.run(command, check=False, timeout=deadline.remaining())

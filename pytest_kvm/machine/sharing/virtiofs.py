@@ -3,70 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kvm.errors import HostError, MachineError, QMPError
+from pytest_kvm.errors import HostError, QMPError
 from pytest_kvm.host.cache import cache_dir
 from pytest_kvm.host.virtiofsd import find_virtiofsd
+from pytest_kvm.machine.daemon import Daemon, report_lost
 from pytest_kvm.machine.sharing.method import CannotShare, Mount
-from pytest_kvm.machine.verdicts.finding import Finding
-from pytest_kvm.qemu.iothread import IOThread
 from pytest_kvm.qemu.plan import PlannedShare
-from pytest_kvm.qemu.process import QEMUProcess, describe_end
+from pytest_kvm.qemu.process import describe_end
 from pytest_kvm.qemu.sockets import Listener
-from pytest_kvm.waiting import Deadline, Watch
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
 DEVICE = "vhost-user-fs-pci"
-# Seconds for a daemon that nobody is connected to any more, and until it is killed then.
-_PATIENCE = 1.0
+NAME = "virtiofsd"
 # The guest has no name for its file systems; it has as many as were plugged in, one after the other.
 _SOURCE = "set -- /sys/bus/virtio/drivers/virtiofs/virtio*; [ -e $1 ] && [ $# -ge {count} ] && echo {id}"
-
-
-class Daemon:
-    """A running virtiofsd; ``serving`` says that a guest needs it. ``lost`` is called when it ends all the same."""
-
-    def __init__(
-        self,
-        command: list[str],
-        listener: Listener,
-        *,
-        io: IOThread,
-        watch: Watch,
-        log: Path,
-        lost: Callable[[Daemon], None],
-    ) -> None:
-        self.serving = False
-        self._lost = lost
-        self.process = QEMUProcess(
-            command,
-            io=io,
-            watch=watch,
-            stderr_path=log,
-            pass_fds=[listener.fileno()],
-            cwd=log.parent,
-            on_exit=self._ended,
-        )
-
-    def _ended(self, _: QEMUProcess) -> None:
-        if self.serving:
-            self._lost(self)
-
-    @property
-    def said(self) -> str:
-        """What it wrote."""
-        return self.process.stderr().strip()
-
-    def end(self) -> None:
-        """End it; by itself it does so when QEMU has ended."""
-        self.serving = False
-        if not self.process.wait(Deadline(_PATIENCE)):
-            self.process.end(_PATIENCE)
 
 
 class VirtioFS:
@@ -90,12 +45,13 @@ class VirtioFS:
         """See Method."""
         with contextlib.closing(Listener(vm._folder / f"{planned.id}.fs")) as listener:
             daemon = Daemon(
+                NAME,
                 self._command(planned, listener.fileno()),
-                listener,
+                [listener.fileno()],
                 io=vm._io,
                 watch=vm.watch,
                 log=vm._folder / f"{planned.id}.log",
-                lost=lambda daemon: _report(vm, planned, daemon),
+                lost=lambda daemon: report_lost(vm, daemon, f"{planned.share.host} as {planned.share.guest}"),
             )
         vm.daemons.append(daemon)
         chardev = f"{planned.id}-fs"
@@ -114,7 +70,7 @@ class VirtioFS:
             said = daemon.said.rpartition("\n")[2]
             raise CannotShare(f"virtiofsd {describe_end(daemon.process.returncode)}: {said or error}") from error
         daemon.serving = True
-        return Mount("", _SOURCE.format(count=len(vm.daemons), id=planned.id))
+        return Mount("", _SOURCE.format(count=sum(each.name == NAME for each in vm.daemons), id=planned.id))
 
     def _command(self, planned: PlannedShare, descriptor: int) -> list[str]:
         try:
@@ -122,17 +78,3 @@ class VirtioFS:
             return found.command(Path(planned.share.host), descriptor, readonly=planned.share.readonly)
         except HostError as error:
             raise CannotShare(" ".join(str(error).split())) from error
-
-
-def _report(vm: VM, planned: PlannedShare, daemon: Daemon) -> None:
-    """The guest can neither read nor write any more: whoever waits for it need not."""
-    if vm._asked_off or not vm.lives:
-        return
-
-    def make() -> MachineError:
-        return MachineError(
-            f"VM {vm.name!r}: virtiofsd, which served {planned.share.host} as {planned.share.guest}, "
-            f"{describe_end(daemon.process.returncode)}. It said: {daemon.said or '(nothing)'}"
-        )
-
-    vm.watcher.findings.add(Finding(kind="virtiofsd", title="virtiofsd ended", make=make))

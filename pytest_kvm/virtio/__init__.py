@@ -1,0 +1,1 @@
+"""What does the virtio specification say? Numbers and names of version 1.3, without any machine."""
