@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kvm.errors import MachineError, SpecError
-from pytest_kvm.images.qemu_img import QemuImgError, create_overlay, qemu_img
+from pytest_kvm.errors import MachineError, QemuImgError, SpecError
+from pytest_kvm.images.qemu_img import create_overlay, qemu_img
 from pytest_kvm.machine.devices.layers import change_bottom, current, layers_of, new_node, replace_drive, use
 from pytest_kvm.machine.devices.writelog import NotALog, replay
 from pytest_kvm.qemu.plan import DriveFile
