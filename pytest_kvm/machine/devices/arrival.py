@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import CommandTimeout, HotplugError
-from pytest_kvm.machine.devices.places import PAUSE, place_of
+from pytest_kvm.machine.devices.places import PAUSE, identifiers, place_of
 from pytest_kvm.machine.rooted import run_as_root
 from pytest_kvm.waiting import Deadline
 
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 # The kernel has a new device before anybody loads its driver, which is for udev or mdev to do, where there is one.
 _ON_PCI = """
 until [ -e {folder} ]; do {pause}; done
-for each in {folder} {folder}/virtio*; do
-    [ ! -e $each/modalias ] || [ -e $each/driver ] || modprobe -qb "$(cat $each/modalias)"
-done
-for each in {folder}/virtio*; do
-    [ ! -e $each/status ] || [ ! -e $each/driver ] || until [ $(($(cat $each/status) & 4)) = 4 ]; do {pause}; done
-done
+[ -e {folder}/driver ] || modprobe -qb "$(cat {folder}/modalias)"
 :
 """
+# Its driver shows a moment before it has it working; a device that no driver takes is not waited for long.
+_VIRTIO = """
+until set -- {folder}/virtio*/status && [ -e "$1" ]; do {pause}; done
+each=${{1%/status}}
+[ -e $each/driver ] || modprobe -qb "$(cat $each/modalias)"
+left={tries}
+while [ ! -e $each/driver ] && [ $left -gt 0 ]; do left=$((left - 1)); {pause}; done
+[ ! -e $each/driver ] || until [ $(($(cat $each/status) & 4)) = 4 ]; do {pause}; done
+"""
+_TRIES = 100
 _CPUS = "ls -d /sys/devices/system/cpu/cpu[0-9]* | sed 's/.*cpu//' | sort -n"
 _POSSIBLE = "/sys/devices/system/cpu/possible"
 _CPU = """
@@ -48,7 +53,11 @@ done
 
 def await_on_pci(vm: VM, name: str, deadline: Deadline) -> None:
     """Wait for a device of PCI, and for its driver where the guest has one; raises HotplugError."""
-    _await(vm, name, _ON_PCI.format(folder=place_of(vm, name).folder, pause=PAUSE), deadline)
+    folder = place_of(vm, name).folder
+    script = _ON_PCI.format(folder=folder, pause=PAUSE)
+    if identifiers(vm)[name].startswith("virtio-"):
+        script += _VIRTIO.format(folder=folder, pause=PAUSE, tries=_TRIES)
+    _await(vm, name, script, deadline)
 
 
 def cpus(vm: VM, name: str, deadline: Deadline) -> list[int]:
