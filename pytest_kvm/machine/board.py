@@ -12,8 +12,9 @@ from pytest_kvm.errors import HostError, SpecError
 from pytest_kvm.host.device import node_trouble
 from pytest_kvm.machine.tpm import check_tpm
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.board import VSOCK, WATCHDOG
+from pytest_kvm.qemu.board import ITCO, VSOCK, WATCHDOG
 from pytest_kvm.qemu.plan import Plan, machine_kind
+from pytest_kvm.spec.board import read_watchdog
 from pytest_kvm.spec.vm import VMSpec
 
 if TYPE_CHECKING:
@@ -37,10 +38,21 @@ def check_board(spec: VMSpec, binary: QEMUBinary) -> None:
                 value=value,
             )
     check_tpm(spec, binary)
-    if spec.watchdog is not None and WATCHDOG not in binary.devices:
-        raise HostError(f"{binary.path} was built without {WATCHDOG}, the watchdog")
+    if spec.watchdog is not None:
+        _check_watchdog(spec, read_watchdog(spec.watchdog)[0], binary)
     if spec.vsock:
         _check_vsock(binary)
+
+
+def _check_watchdog(spec: VMSpec, model: str, binary: QEMUBinary) -> None:
+    if model == ITCO and machine_kind(spec.machine) != "q35":
+        raise SpecError(
+            f"vm(machine={spec.machine!r}, watchdog={spec.watchdog!r}): a q35's chip set has iTCO; use {WATCHDOG}",
+            keyword="watchdog",
+            value=spec.watchdog,
+        )
+    if model == WATCHDOG and WATCHDOG not in binary.devices:
+        raise HostError(f"{binary.path} was built without {WATCHDOG}, the watchdog")
 
 
 def _check_vsock(binary: QEMUBinary) -> None:

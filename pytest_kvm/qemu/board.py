@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pytest_kvm.qemu.devices import driver_of
 from pytest_kvm.qemu.plan import Plan, machine_kind
 from pytest_kvm.qemu.text import option
-from pytest_kvm.spec.board import smbios_tables
+from pytest_kvm.spec.board import read_watchdog, smbios_tables
 from pytest_kvm.spec.vm import VMSpec
 
 TPM = "tpm0"
 # The interfaces of TPMs on PCs, CRB and TIS (QEMU's docs/specs/tpm.rst); a TPM 1.2 has the older one only.
 TPM_DEVICES = {"2.0": "tpm-crb", "1.2": "tpm-tis"}
 WATCHDOG = "i6300esb"
+ITCO = "iTCO"
 _WATCHDOGS = (WATCHDOG, "ib700", "diag288")
 VSOCK = "vhost-vsock-pci"
 
@@ -29,10 +30,7 @@ def board_arguments(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     yield from _tpm(plan)
     if spec.watchdog is not None:
-        yield from ("-action", f"watchdog={spec.watchdog}")
-        kind = machine_kind(spec.machine)
-        if not any(driver_of(device, kind).startswith(_WATCHDOGS) for device in spec.devices):
-            yield from ("-device", option(WATCHDOG, {"id": "watchdog0"}))
+        yield from _watchdog(spec, *read_watchdog(spec.watchdog))
     if plan.cid is not None:
         yield from ("-device", option(VSOCK, {"id": "vsock0", "guest-cid": plan.cid}))
     for name, content in (spec.fw_cfg or {}).items():
@@ -45,6 +43,17 @@ def board_arguments(plan: Plan) -> Iterator[str]:
         for field, value in fields:
             text = option(text, {field: value})
         yield from ("-smbios", text)
+
+
+def _watchdog(spec: VMSpec, model: str, action: str) -> Iterator[str]:
+    yield from ("-action", f"watchdog={action}")
+    if model == ITCO:
+        # The pin that lets it only count is strapped by default (hw/isa/lpc_ich9.c).
+        yield from ("-global", "ICH9-LPC.noreboot=off")
+        return
+    kind = machine_kind(spec.machine)
+    if not any(driver_of(device, kind).startswith(_WATCHDOGS) for device in spec.devices):
+        yield from ("-device", option(WATCHDOG, {"id": "watchdog0"}))
 
 
 def _tpm(plan: Plan) -> Iterator[str]:

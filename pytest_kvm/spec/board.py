@@ -14,6 +14,8 @@ from pytest_kvm.spec.wording import Rejected, check_sayable, did_you_mean, expec
 TPM = ("2.0", "1.2")
 # What QEMU does when a watchdog fires (qapi/run-state.json, WatchdogAction).
 WATCHDOG = ("reset", "shutdown", "poweroff", "inject-nmi", "pause", "debug", "none")
+# Intel's on PCI, and the one that a q35's chip set has.
+WATCHDOGS = ("i6300esb", "iTCO")
 # QEMU's include/hw/nvram/fw_cfg.h, FW_CFG_MAX_FILE_PATH; docs/specs/fw_cfg.rst has who may use which names.
 _LONGEST_NAME = 55
 _NAME = re.compile(r"opt/[\x21-\x7e]+")
@@ -36,6 +38,24 @@ SMBIOS: Mapping[int, Sequence[str]] = {
 # There may be several of these; of a field with several values, type 11 has one table.
 _SEVERAL = (8, 9, 41)
 _LISTS = (11,)
+
+
+def check_watchdog(value: object) -> None:
+    """Accept an action of QEMU's, alone or behind a model's name; raises Rejected."""
+    wanted = "an action such as 'pause', or a watchdog and its action such as 'iTCO,pause'"
+    if not isinstance(value, str):
+        raise expected_type(wanted, value)
+    model, action = read_watchdog(value)
+    if model not in WATCHDOGS:
+        raise Rejected(f"unknown watchdog {shown(model)}; {did_you_mean(model, WATCHDOGS)}")
+    if action not in WATCHDOG:
+        raise Rejected(f"unknown action {shown(action)}; {did_you_mean(action, WATCHDOG)}")
+
+
+def read_watchdog(text: str) -> tuple[str, str]:
+    """Return the model of a watchdog, and its action."""
+    model, comma, action = text.rpartition(",")
+    return (model if comma else WATCHDOGS[0]), action
 
 
 def check_tpm(value: object) -> None:

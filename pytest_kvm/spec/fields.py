@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from pytest_kvm.spec.board import WATCHDOG, check_fw_cfg, check_smbios, check_tpm
+from pytest_kvm.spec.board import check_fw_cfg, check_smbios, check_tpm, check_watchdog
 from pytest_kvm.spec.boot import read_boot
 from pytest_kvm.spec.construction import raise_postponed
 from pytest_kvm.spec.devices.base import BaseDevice
@@ -256,7 +256,7 @@ CHECKS: Mapping[str, Check] = {
     "start": one_of(*START),
     "gdb": boolean,
     "tpm": check_tpm,
-    "watchdog": optional(one_of(*WATCHDOG)),
+    "watchdog": optional(check_watchdog),
     "vsock": boolean,
     "fw_cfg": optional(check_fw_cfg),
     "smbios": optional(check_smbios),

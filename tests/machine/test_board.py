@@ -54,6 +54,13 @@ def test_a_watchdog_that_fires_unasked(vm: VM) -> None:
     vm.watcher.findings.all[-1].expected = True
 
 
+@pytest.mark.vm(watchdog="iTCO,pause")
+def test_the_watchdog_of_the_chip_set(vm: VM) -> None:
+    with vm.expect_watchdog("pause"):
+        # 3 s is the shortest that it takes.
+        vm.run("modprobe lpc_ich; modprobe iTCO_wdt; watchdog -T 3 -t 600 /dev/watchdog", timeout=30)
+
+
 # The generation ID
 
 
@@ -152,3 +159,9 @@ def test_machines_that_have_no_place_for_it(fields: dict[str, object], text: str
     with pytest.raises(SpecError) as caught:
         check_board(VMSpec(machine="microvm", **fields), binary())  # type: ignore[arg-type]  # a test's own words
     assert str(caught.value) == f"vm(machine='microvm', {text}"
+
+
+def test_the_chip_set_of_a_pc_has_no_watchdog() -> None:
+    with pytest.raises(SpecError) as caught:
+        check_board(VMSpec(machine="pc", watchdog="iTCO,reset"), binary())
+    assert str(caught.value) == "vm(machine='pc', watchdog='iTCO,reset'): a q35's chip set has iTCO; use i6300esb"

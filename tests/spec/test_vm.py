@@ -97,10 +97,11 @@ WRONG_VM: list[tuple[dict[str, object], str]] = [
     ({"firmware": "efi"}, "vm(firmware='efi'): unknown firmware 'efi'; did you mean 'uefi'?"),
     (
         {"watchdog": "bark"},
-        "vm(watchdog='bark'): unknown value 'bark'; valid are reset, shutdown, poweroff, inject-nmi, "
+        "vm(watchdog='bark'): unknown action 'bark'; valid are reset, shutdown, poweroff, inject-nmi, "
         "pause, debug or none",
     ),
-    ({"watchdog": "rest"}, "vm(watchdog='rest'): unknown value 'rest'; did you mean 'reset'?"),
+    ({"watchdog": "rest"}, "vm(watchdog='rest'): unknown action 'rest'; did you mean 'reset'?"),
+    ({"watchdog": "itco,pause"}, "vm(watchdog='itco,pause'): unknown watchdog 'itco'; valid are i6300esb or iTCO"),
     ({"vsock": 3}, "vm(vsock=3): expected True or False, got 3 (int)"),
     (
         {"machine": "none", "fw_cfg": {"opt/a": "b"}},
