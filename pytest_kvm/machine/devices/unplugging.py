@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kvm.errors import HostError, HotplugError, QMPError, SpecError
+from pytest_kvm.machine.devices.layers import layers_of, remove_filters
 from pytest_kvm.machine.devices.places import PERIPHERAL, get, host_of
 from pytest_kvm.machine.devices.plugging import remove
 from pytest_kvm.machine.devices.slots import pin
@@ -39,6 +40,8 @@ def unplug(vm: VM, name: str, deadline: Deadline, *, surprise: bool) -> None:
             f"VM {vm.name!r}: QEMU {vm._binary.version_text} corrupts its memory when an emulated CPU is unplugged",
             hint="use KVM, or QEMU 8.0 or newer: --kvm-qemu=PATH",
         )
+    if any(drive.id == name for drive, _ in vm._plan.drives):
+        _bare(vm, name)
     pin(vm)
     made = parts(plugged, machine_kind(vm.spec.machine)) if plugged is not None else ()
     if surprise:
@@ -47,6 +50,17 @@ def unplug(vm: VM, name: str, deadline: Deadline, *, surprise: bool) -> None:
         _out(vm, name, lambda: vm.qmp.execute("device_del", {"id": name}), deadline)
     _tidy(vm, name, made, deadline)
     _forget(vm, name, plugged)
+
+
+def _bare(vm: VM, name: str) -> None:
+    """Take away what was put between a drive and its file; raises SpecError for what stays as long as QEMU."""
+    if layers_of(vm, name).unflushed is not None:
+        raise SpecError(
+            f"VM {vm.name!r}: drive {name!r} keeps apart what is not flushed (lose_unflushed) until it goes off",
+            keyword="id",
+            value=name,
+        )
+    remove_filters(vm, name)
 
 
 def _out(vm: VM, name: str, ask: Callable[[], object], deadline: Deadline) -> None:
@@ -101,6 +115,8 @@ def _tidy(vm: VM, name: str, made: Sequence[Part], deadline: Deadline) -> None:
     """Remove what was behind a device that has gone."""
     if any(drive.id == name for drive, _ in vm._plan.drives):
         _removed(vm, "blockdev-del", {"node-name": name})
+        if vm._run is not None:
+            vm._run.layers.pop(name, None)
     if any(nic.id == name for nic in vm._plan.nics):
         _removed(vm, "netdev_del", {"id": name})
     for part in reversed(made[:-1]):

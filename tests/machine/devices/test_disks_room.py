@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,29 @@ def test_discard(vm: VM, full: Path) -> None:
     vm.run("rm /mnt/file && sync && fstrim /mnt")
     assert allocated(vm, freed) < before - 3 * MIB
     assert full.read_bytes() == given
+
+
+# What Linux makes of a hole that is punched in a block device: zeroes are written, and may be unmapped (block/fops.c).
+ZERO = """
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    int fd = open(argv[1], O_RDWR);
+    return fd < 0 || fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, strtol(argv[2], 0, 0)) != 0;
+}
+"""
+
+
+@pytest.mark.vm(drives=[Drive(size="8M", discard="unmap"), Drive(size="8M")])
+def test_write_zeroes(vm: VM, tmp_path: Path) -> None:
+    """Where discards are passed on, the host's file has a hole then; elsewhere it has zeroes."""
+    (tmp_path / "zero.c").write_text(ZERO)
+    subprocess.run(["gcc", "-static", "-o", tmp_path / "zero", tmp_path / "zero.c"], check=True)
+    for name, hole in (("disk0", True), ("disk1", False)):
+        node = vm.disk(name).node
+        vm.run(f"yes | head -c {4 * MIB} | dd of={node} bs=1M conv=notrunc,fsync")
+        assert allocated(vm, name) >= 4 * MIB
+        vm.run_local(tmp_path / "zero", node, str(4 * MIB))
+        assert vm.run(f"head -c {4 * MIB} {node} | tr -d '\\0' | wc -c").stdout == "0\n"
+        assert (allocated(vm, name) < MIB) == hole

@@ -78,6 +78,19 @@ def test_other_devices(vm: VM) -> None:
     assert "port0" not in str(vm.qmp.execute("query-chardev"))
 
 
+def test_a_disk_with_filters_goes_with_them(vm: VM) -> None:
+    disk = vm.plug(Drive(size="16M"))
+    disk.fail("read")
+    disk.throttle(iops=100)
+    vm.unplug("disk0")
+    assert vm.qmp.execute("query-named-block-nodes") == []
+    disk = vm.plug(Drive(size="16M"))
+    vm.run(f"dd if={disk.node} of=/dev/null bs=1M count=1 iflag=direct")
+    disk.lose_unflushed()
+    with pytest.raises(SpecError, match=r"keeps apart what is not flushed \(lose_unflushed\) until it goes off"):
+        vm.unplug("disk0")
+
+
 @pytest.mark.vm(devices=[VirtioSCSI(), Device("qemu-xhci", id="usb0")])
 def test_disks_on_other_buses(vm: VM) -> None:
     first = vm.plug(Drive(size="9M", interface="scsi"))
