@@ -85,6 +85,7 @@ def test_errors_are_made_of_it(kind: type[KVMError]) -> None:
     }
     needed |= {"drive": "d", "reason": "r", "nospace": False, "limit": 1, "hint": "h"}
     needed |= {"memory": 1, "vcpus": 1, "machines": 1, "holders": (), "failed": (), "problems": ()}
+    needed |= {"device": "d", "asked": 1, "actual": 1}
     code = kind.__init__.__code__
     names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     given_ = {name: needed[name] for name in names if name in needed}

@@ -31,6 +31,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         "host.device.CPUINFO": tmp_path / "cpuinfo",
         "cli.packages.os.geteuid": lambda: 0,
         "host.helpers.HELPERS": (str(tmp_path / "helpers"),),
+        "host.uefi.directories": lambda _data: [tmp_path / "firmware"],
         "cli.checks.network.BRIDGES": tmp_path / "bridge.conf",
     }.items():
         monkeypatch.setattr(f"pytest_kvm.{name}", value)
