@@ -22,11 +22,11 @@ COMMON: Sequence[Cell] = (
 )
 OWN: Mapping[str, Sequence[Cell]] = {
     "net0": (
-        {"mq": True, "mrg_rxbuf": False, "guest_tso4": False},
-        {"host_mtu": 1400, "rx_queue_size": 512, "tx_queue_size": 256, "ctrl_rx": True},
+        {"mq": True, "mrg_rxbuf": False, "guest_tso4": False, "disable-legacy": True, "iommu_platform": True},
+        {"host_mtu": 1400, "rx_queue_size": 512, "tx_queue_size": 256, "ctrl_rx": True, "ats": True},
     ),
     "disk0": (
-        {"num-queues": 2, "queue-size": 128},
+        {"num-queues": 2, "queue-size": 128, "disable-legacy": True, "iommu_platform": True},
         {"config-wce": False, "discard": False, "write-zeroes": False, "packed": True},
     ),
     "scsi0": ({"num_queues": 2, "virtqueue_size": 128}, {"hotplug": False, "param_change": False}),
