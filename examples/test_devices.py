@@ -1,4 +1,4 @@
-"""A virtio device and its driver: what they have agreed on, with and without some features, and how they come and go."""
+"""A virtio device and its driver: what they agree on, with and without some features, and how they come and go."""
 
 from __future__ import annotations
 
