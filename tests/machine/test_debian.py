@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kvm import VM, Image, VMFactory
+from pytest_kvm import VM, Drive, Image, Nic, VMFactory
 from pytest_kvm.images.published import find_published
 from pytest_kvm.images.publishers import PUBLISHERS
 
@@ -67,3 +67,18 @@ def test_reboot(debian_vm: VM) -> None:
     debian_vm.reboot()
     assert debian_vm.run("ls /tmp/here here 2>/dev/null", check=2).stdout == "here\n"
     debian_vm.shutdown()
+
+
+def test_devices(debian_vm: VM) -> None:
+    """udev loads drivers there, and the user is not root."""
+    disk = debian_vm.plug(Drive(size="16M", serial="plugged"))
+    assert debian_vm.run(f"lsblk -nbo SIZE,SERIAL {disk.node}").stdout.split() == [str(16 << 20), "plugged"]
+    nic = debian_vm.plug(Nic())
+    assert debian_vm.run(f"cat /sys/class/net/{nic.ifname}/address").stdout == f"{nic.mac}\n"
+    assert debian_vm.virtio("net1").config["mac"] == nic.mac
+    assert debian_vm.virtio("disk0").config["capacity"] == (16 << 20) // 512
+    debian_vm.unplug("disk0")
+    debian_vm.unplug("net1")
+    state = debian_vm.snapshot()
+    debian_vm.restore(state)
+    assert debian_vm.virtio("net0").driver == "virtio_net"
