@@ -22,7 +22,7 @@ SELFTESTS = {
 }
 MODULES = {"driver/faulty.ko": FAULTY, "driver/lamp.ko": LAMP}
 # Many machines that nobody has booted before.
-SLOW = ("machines.md", "memory.md", "budget.md")
+SLOW = ("machines.md", "memory.md", "budget.md", "block.md", "board.md")
 # They remove what others need, or depend on what others have.
 OWN_CACHE = ("clones.md", "budget.md")
 

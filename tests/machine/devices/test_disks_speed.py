@@ -66,8 +66,9 @@ def test_resized(vm: VM, given: Path) -> None:
 @pytest.mark.vm(drives=[Drive(size="8M", interface="usb")])
 def test_a_guest_that_does_not_look(vm: VM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resizing, "_PATIENCE", 1.0)
-    vm.run("mount -o bind /dev/null /sys/block/sda/device/rescan")
     disk = vm.disk("disk0")
+    assert disk.node == "/dev/sda"  # USB takes its time
+    vm.run("mount -o bind /dev/null /sys/block/sda/device/rescan")
     with pytest.raises(
         MachineError, match=rf"'disk0' has {9 << 20} bytes now, but the guest does not see it .*/sda has"
     ):
