@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from pytest_kvm.qemu.devices import parts, transport_settings, virtio_driver
 from pytest_kvm.qemu.plan import DriveFile, Plan, PlannedDevice, PlannedDrive, machine_kind, plan_devices
 from pytest_kvm.qemu.text import option
+from pytest_kvm.spec.devices.base import Device
 from pytest_kvm.spec.devices.virtio import VirtioSCSI
 
 # cache= of QEMU's -drive as what -blockdev and the device take (qemu(1), table under -drive cache=).
 _DIRECT = {"none": True, "directsync": True, "writeback": False, "writethrough": False, "unsafe": False}
 # The adapter of SCSI drives where the test declares none.
 SCSI = "scsi0"
+# The controller of USB drives.
+USB = "usb0"
 USB_PORTS = 15  # the most that xHCI has; QEMU's default is 4
 _WRITE_CACHE = {"none": True, "directsync": False, "writeback": True, "writethrough": False, "unsafe": True}
 
@@ -23,15 +26,15 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
     """Yield the options for all drives, their controllers first."""
     kind = machine_kind(plan.spec.machine)
     interfaces = {planned.drive.interface for planned, _ in plan.drives}
-    adapters = [each for each in plan_devices(plan.spec) if isinstance(each.device, VirtioSCSI)]
-    if "scsi" in interfaces and not adapters:
-        adapters = [PlannedDevice(SCSI, VirtioSCSI())]
+    adapters = [each for each in (*plan_devices(plan.spec), *plan.plugged) if is_adapter(each)]
+    if "scsi" in interfaces and not any(isinstance(each.device, VirtioSCSI) for each in adapters):
+        adapters.append(PlannedDevice(SCSI, VirtioSCSI()))
+    if "usb" in interfaces and not any(each.id == USB for each in adapters):
+        adapters.append(PlannedDevice(USB, Device("qemu-xhci", properties={"p2": USB_PORTS, "p3": USB_PORTS})))
     for adapter in adapters:
         for part in parts(adapter, kind):
             yield from part.arguments
-    hosted = adapters[0].id if adapters else SCSI
-    if "usb" in interfaces:
-        yield from ("-device", option("qemu-xhci", {"id": "usb0", "p2": USB_PORTS, "p3": USB_PORTS}))
+    hosted = next((each.id for each in adapters if isinstance(each.device, VirtioSCSI)), SCSI)
     if "floppy" in interfaces and kind == "q35":
         yield from ("-device", option("isa-fdc", {"id": "fdc0"}))
     for planned, file in plan.drives:
@@ -43,6 +46,11 @@ def drive_arguments(plan: Plan) -> Iterator[str]:
             yield from ("-blockdev", blockdev_text(node(planned, file)))
         driver, settings = device(planned, kind, scsi=hosted)
         yield from ("-device", option(driver, settings))
+
+
+def is_adapter(planned: PlannedDevice) -> bool:
+    """Return whether drives hang on a device: it comes before them on the command line."""
+    return isinstance(planned.device, VirtioSCSI) or planned.id == USB
 
 
 def node(planned: PlannedDrive, file: DriveFile) -> dict[str, object]:
@@ -142,7 +150,7 @@ def _place(planned: PlannedDrive, kind: str, scsi: str) -> dict[str, object]:
         case "scsi":
             return {"bus": f"{scsi}.0", "scsi-id": unit}
         case "usb":
-            return {"bus": "usb0.0", "port": unit + 1, "removable": planned.drive.media == "cdrom" or None}
+            return {"bus": f"{USB}.0", "port": unit + 1, "removable": planned.drive.media == "cdrom" or None}
         case "floppy":
             return {"unit": unit}
         case _:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from pytest_kvm.qemu.binary import QEMUBinary
-from pytest_kvm.qemu.blocks import drive_arguments
+from pytest_kvm.qemu.blocks import drive_arguments, is_adapter
 from pytest_kvm.qemu.board import board_arguments
 from pytest_kvm.qemu.built import with_properties, without
 from pytest_kvm.qemu.devices import driver_of, parts
@@ -17,7 +17,6 @@ from pytest_kvm.qemu.nics import nic_arguments
 from pytest_kvm.qemu.plan import DEFAULT_MACHINE, Channel, Plan, machine_kind, plan_devices, plan_shares
 from pytest_kvm.qemu.text import option
 from pytest_kvm.spec.boot import parse_boot
-from pytest_kvm.spec.devices.virtio import VirtioSCSI
 from pytest_kvm.spec.numa import processors
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -103,10 +102,11 @@ def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:
             yield "-device", device
             continue
         typed = next(planned)
-        if not isinstance(typed.device, VirtioSCSI):
+        if not is_adapter(typed):
             yield from (part.arguments for part in parts(typed, kind))
     for plugged in plan.plugged:
-        yield from (part.arguments for part in parts(plugged, kind))
+        if not is_adapter(plugged):
+            yield from (part.arguments for part in parts(plugged, kind))
 
 
 def _chardev(channel: Channel) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pytest_kvm.machine.devices.places import identifiers
 from pytest_kvm.machine.devices.slots import free_bus, pin
 from pytest_kvm.machine.disks import check_files, prepare
 from pytest_kvm.machine.planning import new_mac, sized
-from pytest_kvm.qemu.blocks import SCSI, node
+from pytest_kvm.qemu.blocks import SCSI, USB, node
 from pytest_kvm.qemu.blocks import device as drive_device
 from pytest_kvm.qemu.built import Built, read_device
 from pytest_kvm.qemu.devices import Part, check_known, parts
@@ -127,7 +127,7 @@ def _adapter(vm: VM, drive: Drive) -> str:
             f"VM {vm.name!r}: {drive!r} cannot be plugged in: there is no SCSI adapter; declare one, or plug one in "
             "before: VirtioSCSI()"
         )
-    if drive.interface == "usb" and "usb0" not in there:
+    if drive.interface == "usb" and USB not in there:
         raise SpecError(
             f"VM {vm.name!r}: {drive!r} cannot be plugged in: there is no USB; declare "
             "Device('qemu-xhci', id='usb0'), or plug it in before"

@@ -117,6 +117,9 @@ def _tidy(vm: VM, name: str, made: Sequence[Part], deadline: Deadline) -> None:
         _removed(vm, "blockdev-del", {"node-name": name})
         if vm._run is not None:
             vm._run.layers.pop(name, None)
+        for drive, file in vm._plan.drives:
+            if drive.id == name and file.path.parent == vm._folder:
+                file.path.unlink(missing_ok=True)
     if any(nic.id == name for nic in vm._plan.nics):
         _removed(vm, "netdev_del", {"id": name})
     for part in reversed(made[:-1]):
