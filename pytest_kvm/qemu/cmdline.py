@@ -81,8 +81,8 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
     yield from _extras(plan, kind, binary)
     yield from _ports(plan, kind)
     yield from _agent(plan, kind)
-    for number, nic in enumerate(plan.nics):
-        yield from nic_arguments(nic, number, plan, kind)
+    for nic in plan.nics:
+        yield from nic_arguments(nic, plan, kind)
     yield from drive_arguments(plan)
     yield from _shares(plan, binary)
     for device in _devices(plan, kind):

@@ -12,9 +12,9 @@ from pytest_kvm.spec.boot import parse_boot
 _MODELS = {"rtl8139": "rtl8139", "ne2k": "ne2k_pci"}
 
 
-def nic_arguments(planned: PlannedNic, number: int, plan: Plan, kind: str) -> Iterator[str]:
-    """Yield the options for a network card, the ``number``-th of its machine, what is behind it first."""
-    text = option("user", backend(planned, number, internet=plan.spec.internet))
+def nic_arguments(planned: PlannedNic, plan: Plan, kind: str) -> Iterator[str]:
+    """Yield the options for a network card, what is behind it first."""
+    text = option("user", backend(planned, internet=plan.spec.internet))
     for forward in planned.forwards:
         text += "," + option(f"hostfwd={forward}")
     yield from ("-netdev", text)
@@ -24,11 +24,11 @@ def nic_arguments(planned: PlannedNic, number: int, plan: Plan, kind: str) -> It
     yield from ("-device", option(driver, settings))
 
 
-def backend(planned: PlannedNic, number: int, *, internet: bool) -> dict[str, object]:
+def backend(planned: PlannedNic, *, internet: bool) -> dict[str, object]:
     """Return the settings of a card's netdev; each is on a network of its own."""
     made: dict[str, object] = {"id": planned.id}
-    if number:  # the first one has QEMU's default, 10.0.2.0/24
-        made["net"] = f"10.0.{number + 2}.0/24"
+    if planned.number:  # the first one has QEMU's default, 10.0.2.0/24
+        made["net"] = f"10.0.{planned.number + 2}.0/24"
     made["restrict"] = None if internet else True
     return made
 

@@ -47,7 +47,8 @@ class PlannedDrive:
 class PlannedNic:
     """A NIC with its id and address; ``forwards`` are host ports that lead to the guest through it.
 
-    ``port`` is the bus that it is plugged into while the machine runs, "" for all others.
+    ``port`` is the bus that it is plugged into while the machine runs, "" for all others; ``number`` is that of its
+    network, which no other NIC of the machine has.
     """
 
     id: str
@@ -55,6 +56,7 @@ class PlannedNic:
     mac: str
     forwards: Sequence[Forward] = ()
     port: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ def plan_nics(spec: VMSpec, forwards: Sequence[Forward], macs: Sequence[str]) ->
             nic,
             (nic.mac or macs[number]).replace("-", ":"),
             forwards if number == 0 else (),
+            number=number,
         )
         for number, nic in enumerate(nics)
     ]

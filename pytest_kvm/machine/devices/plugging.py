@@ -136,11 +136,14 @@ def _adapter(vm: VM, drive: Drive) -> str:
 
 
 def _nic(vm: VM, nic: Nic, name: str, deadline: Deadline) -> str:
-    planned = PlannedNic(name, nic, (nic.mac or new_mac()).replace("-", ":"), port=free_bus(vm, f"NIC {name!r}"))
+    there = {each.number for each in vm._plan.nics}
+    number = next(number for number in range(len(there) + 1) if number not in there)
+    mac = (nic.mac or new_mac()).replace("-", ":")
+    planned = PlannedNic(name, nic, mac, port=free_bus(vm, f"NIC {name!r}"), number=number)
     driver, settings = nic_device(planned, machine_kind(vm.spec.machine), rom=False)
     check_known(driver, vm._binary, repr(nic))
     check_properties(name, nic.properties, Built(driver, settings), vm._binary)
-    wire = {"type": "user", **backend(planned, len(vm._plan.nics), internet=vm.spec.internet)}
+    wire = {"type": "user", **backend(planned, internet=vm.spec.internet)}
     _made(vm, ("netdev_add", wire), ("device_add", {"driver": driver, **settings}), undo=("netdev_del", {"id": name}))
     vm._plan = replace(vm._plan, nics=[*vm._plan.nics, planned])
     await_on_pci(vm, name, deadline)

@@ -105,6 +105,19 @@ def test_disks_on_other_buses(vm: VM) -> None:
     vm.run('until [ -z "$(ls /sys/block)" ]; do usleep 2000; done', timeout=30)
 
 
+def test_networks_stay_what_they_are(vm: VM) -> None:
+    vm.plug(Nic())
+    nic = vm.plug(Nic())
+    vm.unplug("net1")
+    state = vm.snapshot()
+    vm.restore(state)
+    assert "id=net2,net=10.0.4.0/24" in str(vm.command)
+    vm.run(f"ip link set {nic.ifname} up && ip addr add 10.0.4.15/24 dev {nic.ifname}")
+    vm.run(f"ping -c 1 -W 5 -I {nic.ifname} 10.0.4.2")
+    assert vm.plug(Nic()).id == "net1"
+    assert "10.0.3.0" in vm.qmp.hmp("info network")
+
+
 # Linux 6.12 complains when a SCSI adapter goes ("work disable count underflowed").
 @pytest.mark.vm_allow_splat("enable_work")
 def test_an_adapter_with_its_disk(vm: VM) -> None:
