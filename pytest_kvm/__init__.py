@@ -151,30 +151,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(
-        (
-            "CPU",
-            "Device",
-            "Dimm",
-            "VirtioBalloon",
-            "VirtioConsole",
-            "VirtioCrypto",
-            "VirtioGPU",
-            "VirtioIOMMU",
-            "VirtioKeyboard",
-            "VirtioMem",
-            "VirtioMouse",
-            "VirtioMultitouch",
-            "VirtioPmem",
-            "VirtioRng",
-            "VirtioSCSI",
-            "VirtioSerial",
-            "VirtioSerialPort",
-            "VirtioSound",
-            "VirtioTablet",
-        ),
-        "pytest_kvm.spec.devices",
-    ),
+    **dict.fromkeys((name for name in __all__ if name.startswith("Virtio")), "pytest_kvm.spec.devices"),
+    **dict.fromkeys(("CPU", "Device", "Dimm"), "pytest_kvm.spec.devices"),
     "VM": "pytest_kvm.machine.vm",
     "CompletedCommand": "pytest_kvm.guest.result",
     "Drive": "pytest_kvm.spec.drive",

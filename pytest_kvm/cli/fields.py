@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pytest_kvm.errors import SpecError
+from pytest_kvm.qemu.text import OFF, ON
 from pytest_kvm.spec.board import WATCHDOG
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.fields import EXTRAS, START, USER_DATA, is_path
@@ -23,7 +24,6 @@ from pytest_kvm.spec.vm import VMSpec, from_folder
 Made = TypeVar("Made", Drive, Nic, NumaNode, Share)
 
 NONE = "none"
-_ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")
 _PATTERN = "pattern:"
 
 
@@ -119,7 +119,7 @@ def _firmware(text: str) -> object:
 
 
 def _seed(text: str) -> object:
-    return False if text in (*_OFF, NONE) else text
+    return False if text in (*OFF, NONE) else text
 
 
 def _ready(text: str) -> object:
@@ -209,9 +209,9 @@ def _split(text: str) -> Sequence[str]:
 
 def _value(type_: str, text: str, subject: str) -> object:
     if "bool" in type_:
-        if text not in (*_ON, *_OFF):
+        if text not in (*ON, *OFF):
             raise SpecError(f"{subject}: expected on or off, not {text!r}", value=text)
-        return text in _ON
+        return text in ON
     if "int" in type_ and "str" not in type_.replace("StrPath", ""):
         if not text.isdecimal():
             raise SpecError(f"{subject}: expected a number, not {text!r}", value=text)

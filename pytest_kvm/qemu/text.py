@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# QEMU's words for switches (qapi/string-input-visitor.c).
+ON, OFF = ("on", "true", "yes"), ("off", "false", "no")
+
 
 def option(first: str, settings: Mapping[str, object] | None = None) -> str:
     """Return ``first,key=value,…`` with commas in values doubled, as QEMU's parser wants them.

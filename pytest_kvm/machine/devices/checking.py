@@ -24,6 +24,10 @@ def check_devices(plan: Plan, binary: QEMUBinary) -> None:
     Raises HostError for a device that it does not have, SpecError for a property that the device does not have, or an
     id that no device has.
     """
+    given = [(name, properties) for name, properties in _given(plan) if properties]
+    declared = plan_devices(plan.spec)
+    if not (given or declared or plan.spec.properties):
+        return
     drives = plan_drives(plan.spec)
     built = devices_of(build(replace(plan, drives=[(each, DriveFile(Path("file"), "raw")) for each in drives]), binary))
     for name in plan.spec.properties:
@@ -33,11 +37,11 @@ def check_devices(plan: Plan, binary: QEMUBinary) -> None:
                 keyword="properties",
                 value=name,
             )
-    for planned in plan_devices(plan.spec):
+    for planned in declared:
         check_known(built[planned.id].driver, binary, repr(planned.device))
-    for name, given in _given(plan):
-        if given and name in built:
-            check_properties(name, given, built[name], binary)
+    for name, properties in given:
+        if name in built:
+            check_properties(name, properties, built[name], binary)
 
 
 def check_properties(name: str, given: Mapping[str, object], built: Built, binary: QEMUBinary) -> None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import NegotiationError, SpecError
 from pytest_kvm.machine.devices.virtio import VirtioState
+from pytest_kvm.qemu.text import OFF, ON
 from pytest_kvm.virtio.properties import CONFIG, SIZES, feature_of
 
 if TYPE_CHECKING:
     from pytest_kvm.machine.vm import VM
 
-# QEMU's words for switches (qapi/string-input-visitor.c).
-ON, OFF = ("on", "true", "yes"), ("off", "false", "no")
 _VERSION_1 = "VIRTIO_F_VERSION_1"
 
 

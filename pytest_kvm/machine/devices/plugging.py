@@ -28,6 +28,7 @@ from pytest_kvm.qemu.devices import Part, check_known, parts
 from pytest_kvm.qemu.nics import backend
 from pytest_kvm.qemu.nics import device as nic_device
 from pytest_kvm.qemu.plan import PlannedDevice, PlannedDrive, PlannedNic, free_id, machine_kind
+from pytest_kvm.qemu.text import OFF, ON
 from pytest_kvm.spec.devices import CPU, BaseDevice, Device, Dimm, VirtioMem, VirtioSCSI
 from pytest_kvm.spec.devices.base import VirtioDevice
 from pytest_kvm.spec.devices.board import BLOCK
@@ -78,8 +79,8 @@ def as_declared(text: str) -> Device:
 
 def _typed(value: object) -> object:
     """Return a value of an option text as JSON has it: QMP does not take texts for numbers or switches."""
-    if value in ("on", "off", "yes", "no", "true", "false"):
-        return value in ("on", "yes", "true")
+    if value in (*ON, *OFF):
+        return value in ON
     if isinstance(value, str) and (value.isdecimal() or value.startswith("0x")):
         with contextlib.suppress(ValueError):
             return int(value, 0)

@@ -22,6 +22,14 @@ def pin(vm: VM) -> None:
     vm._plan = replace(vm._plan, addresses=addresses)
 
 
+def free_ports(vm: VM) -> list[str]:
+    """Return the root ports of a running machine that nothing is in."""
+    taken = {each["qdev_id"] for each in flat(vm.qmp.execute("query-pci")) if each.get("pci_bridge", {}).get("devices")}
+    taken |= {drive.port for drive, _ in vm._plan.drives if drive.port}
+    there = sorted(identifiers(vm).items())
+    return [name for name, driver in there if driver == _ROOT_PORT and name not in taken]
+
+
 def free_bus(vm: VM, what: str) -> str:
     """Return the bus that a device of PCI is plugged into: a free root port of a q35, "" for QEMU's choice on a pc.
 
@@ -35,12 +43,9 @@ def free_bus(vm: VM, what: str) -> str:
             f"VM {vm.name!r}: {what} cannot be plugged in: a machine {vm.spec.machine!r} has no PCI that is known to "
             "allow it; use q35 or pc"
         )
+    for name in free_ports(vm):
+        return name
     ports = [name for name, driver in sorted(identifiers(vm).items()) if driver == _ROOT_PORT]
-    taken = {each["qdev_id"] for each in flat(vm.qmp.execute("query-pci")) if each.get("pci_bridge", {}).get("devices")}
-    taken |= {drive.port for drive, _ in vm._plan.drives if drive.port}
-    for name in ports:
-        if name not in taken:
-            return name
     raise SpecError(
         f"VM {vm.name!r}: no root port is left for {what}: {', '.join(ports) or 'there is none'}; unplug something, or "
         "declare more of them: devices=[Device('pcie-root-port', id='port9', properties={'chassis': 9, 'slot': 9})]"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kvm.errors import HostError, MachineError, QMPError, SpecError
+from pytest_kvm.machine.devices.slots import free_ports
 from pytest_kvm.machine.rooted import run_as_root
 from pytest_kvm.machine.sharing.image import FolderImage, FolderImages
 from pytest_kvm.machine.sharing.method import CannotShare, GuestCannot, Method, Mount
@@ -130,12 +131,8 @@ def _buses(vm: VM) -> Iterator[dict[str, str]]:
     if machine_kind(vm.spec.machine) != "q35":
         while True:
             yield {}
-    taken = {planned.port for planned, _ in vm._plan.drives}
-    declared = " ".join(str(device) for device in vm.spec.devices)
-    for number in range(ROOT_PORTS):
-        port = f"rootport{number}"
-        if port not in taken and port not in declared:
-            yield {"bus": port}
+    for port in free_ports(vm):
+        yield {"bus": port}
     raise SpecError(
         f"VM {vm.name!r}: no root port is left for its shares: {ROOT_PORTS} are shared by them and by drives that are "
         "plugged in; give it fewer of one or the other",

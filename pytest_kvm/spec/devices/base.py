@@ -68,8 +68,5 @@ class VirtioDevice(BaseDevice):
 
     transport: str | None = field(default=None, kw_only=True)
 
-    def _check(self) -> None:
-        super()._check()
-
     def __init_subclass__(cls) -> None:
         cls.CHECKS = {"transport": optional(one_of(*TRANSPORTS)), **cls.CHECKS}
