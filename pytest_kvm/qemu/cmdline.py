@@ -26,6 +26,8 @@ AGENT_BUS = "agent0"
 AGENT_PORT = "org.qemu.guest_agent.0"
 ROOT_PORTS = 4
 NINEP = "virtio-9p-pci"
+# hw/i386: what q35, pc and microvm have when nothing is said.
+_MODEL = "qemu64"
 # Lanes of the guest's shell are plugged in while it runs; QEMU's virtio-serial has 31 ports at most.
 MAX_PORTS = 31
 
@@ -61,8 +63,7 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
         yield from ("-S", "-incoming", "defer")
     if kind == "none":
         return
-    if spec.cpu or plan.accel.partition(",")[0] in ("kvm", "hvf"):
-        yield from ("-cpu", spec.cpu or "host")
+    yield from _cpu(plan, binary)
     yield from ("-smp", str(processors(spec.smp, spec.numa)))
     yield from memory_arguments(plan)
     if binary.version >= (6, 0):
@@ -92,6 +93,27 @@ def _arguments(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
 def _machine(plan: Plan) -> str:
     first = (plan.spec.machine or DEFAULT_MACHINE) + machine_settings(plan)
     return ",".join([first, *(machine_properties(plan.firmware) if plan.firmware is not None else ())])
+
+
+def _cpu(plan: Plan, binary: QEMUBinary) -> Iterator[str]:
+    model = plan.spec.cpu
+    if model is None and plan.accel.partition(",")[0] in ("kvm", "hvf"):
+        model = "host"
+    if model is None and _has_unsound_cx16(plan, binary):
+        model = f"{_MODEL},-cx16"
+    if model is not None:
+        yield from ("-cpu", model)
+
+
+def _has_unsound_cx16(plan: Plan, binary: QEMUBinary) -> bool:
+    """Return whether QEMU's own choice of CPU is the model whose CMPXCHG16B this QEMU emulates wrongly.
+
+    Before 8.0 (target/i386/tcg/translate.c) that instruction may leave anything in EFLAGS. An interrupt that comes
+    then keeps it: the direction flag turned round, or the trap flag, in the middle of Linux, whose allocator (SLUB)
+    uses the instruction all the time. Without it, Linux takes another way.
+    """
+    emulated = plan.accel.startswith("tcg") and binary.version < (8, 0)
+    return emulated and machine_kind(plan.spec.machine) != "other" and f"{_MODEL}-x86_64-cpu" in binary.devices
 
 
 def _devices(plan: Plan, kind: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pytest_kvm.qemu.plan import GDB, MONITOR, Channel, DriveFile, PlannedFirmwa
 from pytest_kvm.spec.drive import Drive
 from pytest_kvm.spec.nic import Nic
 from pytest_kvm.spec.vm import VMSpec
-from tests.qemu.fakes import binary
+from tests.qemu.fakes import DEVICES, binary
 from tests.qemu.plans import MACS, plan, tail, words
 
 EXTRAS = ("balloon", "rng", "pvpanic", "vmgenid", "rootports")
@@ -238,6 +238,25 @@ def test_extras_that_the_binary_does_not_have_are_left_out() -> None:
 def test_kvm_gets_the_hosts_cpu(accel: str, cpu: str | None, expected: str | None) -> None:
     command = build(plan(VMSpec(image=None, cpu=cpu), accel=accel), binary())
     assert command[command.index("-accel") + 1] == accel
+    assert (command[command.index("-cpu") + 1] if "-cpu" in command else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("accel", "version", "machine", "model", "expected"),
+    [
+        ("tcg", (7, 2, 22), None, None, "qemu64,-cx16"),
+        ("tcg,thread=single", (7, 2, 22), "microvm", None, "qemu64,-cx16"),
+        ("tcg", (7, 2, 22), "pc", "qemu64", "qemu64"),
+        ("tcg", (7, 2, 22), "isapc", None, None),
+        ("tcg", (8, 0, 0), None, None, None),
+        ("kvm", (7, 2, 22), None, None, "host"),
+    ],
+)
+def test_an_instruction_that_is_emulated_wrongly(
+    accel: str, version: tuple[int, ...], machine: str | None, model: str | None, expected: str | None
+) -> None:
+    known = binary(version=version, devices=DEVICES | {"qemu64-x86_64-cpu"})
+    command = build(plan(VMSpec(image=None, machine=machine, cpu=model), accel=accel), known)
     assert (command[command.index("-cpu") + 1] if "-cpu" in command else None) == expected
 
 
