@@ -21,7 +21,7 @@ from pytest_kvm.plugin.sessions import SESSION_MACHINES
 from pytest_kvm.plugin.signals import SIGNALS
 from pytest_kvm.spec.fields import VMFields
 from pytest_kvm.spec.merge import Layer, layer_of, layers_for, merge, merge_layers
-from pytest_kvm.spec.vm import PATHS, VMSpec, from_folder
+from pytest_kvm.spec.vm import VMSpec, from_folder
 from pytest_kvm.spec.wording import listed, shown
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ def checked_defaults(defaults: object, request: pytest.FixtureRequest) -> VMSpec
     """Return the defaults, which the user may have overridden, with paths that start at the root folder."""
     if not isinstance(defaults, VMSpec):
         raise SpecError(f"vm_defaults: expected a VMSpec, got {shown(defaults)}; return vm_defaults.replace(...)")
-    files = {key: getattr(defaults, key) for key in ("image", *PATHS, "drives", "fw_cfg")}
-    return defaults.replace(**from_folder(files, request.config.rootpath))  # type: ignore[arg-type]
+    return defaults.replace(**from_folder(vars(defaults), request.config.rootpath))  # type: ignore[arg-type]
 
 
 def lookup_of(request: pytest.FixtureRequest) -> Callable[[str], object]:

@@ -89,14 +89,19 @@ def test_relative_paths_start_at_the_folder_of_their_level(scene: Scene) -> None
     pytester = scene(
         conftest="""
 import pytest
+from pytest_kvm import Share, VirtioPmem
 @pytest.fixture(scope="session")
 def vm_defaults(vm_defaults):
-    return vm_defaults.replace(initrd="root.cpio")
+    shares = [Share("data", "/mnt")]
+    return vm_defaults.replace(initrd="root.cpio", shares=shares, devices=[VirtioPmem("root.pmem")])
 """
     )
     folder = pytester.mkpydir("sub")
-    for path in (pytester.path / "root.cpio", folder / "vmlinuz", folder / "a.qcow2", folder / "own.img"):
-        path.touch()
+    pytester.mkdir("data")
+    pytester.makefile(".cpio", root="")
+    pytester.makefile(".pmem", root="")
+    for name in ("vmlinuz", "a.qcow2", "own.img"):
+        (folder / name).touch()
     (folder / "test_paths.py").write_text("""
 import pytest
 from pathlib import Path
@@ -111,6 +116,8 @@ def test_paths(vm):
     assert vm.spec.kernel == HERE / "vmlinuz"
     assert vm.spec.drives[0].file == HERE / "a.qcow2"
     assert vm.spec.initrd == HERE.parent / "root.cpio"
+    assert vm.spec.shares[0].host == HERE.parent / "data"
+    assert vm.spec.devices[0].file == HERE.parent / "root.pmem"
     assert vm.spec.image == HERE / "own.img"
 
 def test_a_missing_file(vm_factory):
