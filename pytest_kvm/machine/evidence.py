@@ -75,7 +75,8 @@ def evidence_of(vm: VM) -> Evidence | None:
     if not vm.command:
         return None
     folder, serial = vm._folder, vm.serial
-    names = (CONSOLE, FIRMWARE, QEMU, *SCREENS)
+    # QEMU's, the guest's, and those of the daemons beside it.
+    names = (CONSOLE, FIRMWARE, QEMU, *sorted(log.name for log in folder.glob("*.log")), *SCREENS)
     files: dict[str, Sequence[Path]] = {name: [folder / name] for name in names}
     journals: Sequence[Journal] = (vm.qmp_journal, vm.commands_journal)
     files |= {journal.path.name: [journal.older, journal.path] for journal in journals}

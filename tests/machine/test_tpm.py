@@ -97,6 +97,9 @@ def test_it_ends_by_itself(vm_factory: VMFactory) -> None:
     with pytest.raises(MachineError) as caught:
         vm.run("while :; do sleep 1; done")
     assert str(caught.value) == "VM 'vm': swtpm, which served the TPM, was killed by SIGKILL. It said: (nothing)"
+    evidence = vm.evidence()
+    assert evidence is not None
+    assert evidence.files["swtpm.log"][0].exists()
     vm.watcher.findings.all[-1].told = True
 
 
