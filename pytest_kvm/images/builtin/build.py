@@ -17,6 +17,8 @@ from pytest_kvm.images.builtin.packages import Package, PackageIndex
 from pytest_kvm.images.builtin.pool import Pool, Selection, Source
 from pytest_kvm.images.builtin.recipe import FORMAT, Recipe
 from pytest_kvm.images.builtin.rootfs import assemble
+from pytest_kvm.images.builtin.tiny import DIRECT
+from pytest_kvm.images.builtin.vmlinux import unpacked
 from pytest_kvm.images.keys import Keys, obtain_keys
 from pytest_kvm.images.progress import Report
 
@@ -75,6 +77,9 @@ class Builder:
             ],
         }
         (into / "vmlinuz").write_bytes(guest.kernel)
+        direct = unpacked(guest.kernel)
+        if direct is not None:
+            (into / DIRECT).write_bytes(direct)
         (into / "initrd.img").write_bytes(guest.initrd)
         (into / "info.json").write_text(f"{json.dumps(info, indent=1)}\n", encoding="utf-8")
 

@@ -38,9 +38,7 @@ class Distribution:
 def debian() -> Distribution:
     """Return Debian's description.
 
-    Its default is trixie: Linux 6.12 is kept up until 2028, has vmgenid, virtio-fs and virtio-pci built in,
-    and its zstd-compressed kernel starts under TCG in two thirds of the time that bookworm's xz-compressed
-    6.1 takes.
+    Its default is trixie: Linux 6.12 is kept up until 2028, and has vmgenid, virtio-fs and virtio-pci built in.
     """
     return Distribution(
         origin="Debian",

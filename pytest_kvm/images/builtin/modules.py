@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -65,6 +64,8 @@ def decompress(path: str, data: bytes) -> bytes:
 
     Raises ImageUnavailable if it cannot be read here.
     """
+    import zstandard
+
     ending = PurePosixPath(path).suffix
     try:
         if ending == ".ko":
@@ -74,20 +75,10 @@ def decompress(path: str, data: bytes) -> bytes:
         if ending == ".gz":
             return gzip.decompress(data)
         if ending == ".zst":
-            return _unzstd(data)
-    except (lzma.LZMAError, OSError, EOFError, subprocess.CalledProcessError) as error:
+            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except (lzma.LZMAError, zstandard.ZstdError, OSError, EOFError) as error:
         raise ImageUnavailable(f"the kernel module {path} cannot be uncompressed: {error}") from error
     raise ImageUnavailable(f"the kernel module {path} is compressed in a way that is not known ({ending!r})")
-
-
-def _unzstd(data: bytes) -> bytes:
-    try:
-        return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
-    except FileNotFoundError as error:
-        raise ImageUnavailable(
-            "the built-in guest cannot be made: zstd, which unpacks its kernel modules, is not installed",
-            hint="install the package zstd",
-        ) from error
 
 
 def select(

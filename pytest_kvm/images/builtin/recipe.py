@@ -13,7 +13,7 @@ from pytest_kvm.images.builtin.pool import Selection
 from pytest_kvm.images.builtin.rootfs import recipe_digest
 from pytest_kvm.images.keys import Keys
 
-FORMAT = 1
+FORMAT = 2
 """Version of info.json and of the layout of a guest's directory."""
 
 

@@ -18,6 +18,8 @@ _BUILD_LIMIT = 1800.0  # seconds that another process may take for a build befor
 # loglevel=5 keeps the boot quiet and still shows WARN(), whose lines have level 4.
 _APPEND = "console=ttyS0 panic=-1 loglevel=5"
 _PROMPT = r"root@tiny:\S*# "
+DIRECT = "kernel.elf"
+"""A guest's kernel unpacked, which QEMU starts by itself (PVH); beside its other files, where it could be made."""
 
 
 def tiny_image(
@@ -49,6 +51,12 @@ def tiny_image(
             f"the built-in guest {recipe.name} cannot be made in {cache}: {reason}",
             hint="set PYTEST_KVM_CACHE to a directory that you may write, with 700 MB free",
         ) from error
+
+
+def direct_kernel(kernel: Path) -> Path:
+    """Return the same kernel unpacked, if it is that of a built-in guest; otherwise the kernel as it was given."""
+    direct = kernel.parent / DIRECT
+    return direct if kernel.parent.parent == cache_dir() / "images" and direct.is_file() else kernel
 
 
 def cached_directory(cache: Path, suite: str) -> Path | None:
