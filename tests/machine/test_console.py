@@ -108,6 +108,17 @@ def test_control_characters(shared: VM) -> None:
         shared.console.sendcontrol("1")
 
 
+def test_services_that_begin_again_leave_the_terminal(vm: VM) -> None:
+    def settings() -> str:
+        return vm.run("stty -F /dev/ttyS0 -g").stdout
+
+    vm.run("until stty -F /dev/ttyS0 -a | grep -q -- -icanon; do usleep 10000; done")  # getty is there
+    before = settings()
+    for name in ("control", "resume"):
+        vm.run(f"old=$(pidof {name}); kill $old; until [ $(pidof {name}) -gt $old ]; do usleep 10000; done 2>/dev/null")
+    assert settings() == before
+
+
 def test_timeout_names_what_was_awaited(shared: VM) -> None:
     shared.console.login()
     shared.console.sendline("echo some''thing")
