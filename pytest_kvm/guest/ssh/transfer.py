@@ -122,11 +122,13 @@ class Copying:
             session = self._way.carry_out(script, what, self._deadline, produce=produce, consume=consume)
             if session.failure is not None:
                 raise session.failure
+            # What puts something there sees the end of it, and removes what is not whole; what gets, may wait for ever.
+            stop = session.stop if consume is None else session.kill
             if session.flooded:
-                session.stop()
+                stop()
                 raise self.error(f"the guest says more than {OUTPUT_LIMIT >> 20} MiB on {session.flooded}")
             if not session.complete:
-                session.stop()
+                stop()
                 limit = self._deadline.seconds or 0.0
                 raise WaitTimeout(
                     f"VM {self._way.name!r}: {what} did not end within {limit:g} s ({self._way.via}); "

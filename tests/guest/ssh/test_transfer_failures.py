@@ -245,6 +245,9 @@ def test_get_that_takes_too_long(ssh: SSH, here: Path, there: Path) -> None:
     with pytest.raises(WaitTimeout, match=r"did not end within 0\.5 s \(.*\); 0 bytes had been copied$"):
         ssh.get(there / "pipe", here, timeout=0.5)
     assert list(here.iterdir()) == []
+    with pytest.raises(OSError, match="No such device or address"):  # nobody waits to read it
+        os.open(there / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+    assert ssh.run("echo usable").stdout == "usable\n"
 
 
 def test_a_device_that_never_ends(ssh: SSH, here: Path) -> None:
