@@ -12,10 +12,11 @@ import zlib
 import zstandard
 
 from pytest_kvm.images.builtin import elf
+from pytest_kvm.images.kernels.banner import is_bzimage
 
 # Linux, Documentation/arch/x86/boot.rst: the header of a bzImage, whose payload is there since version 2.08.
-_SETUP_SECTORS, _MAGIC_AT, _VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
-_MAGIC, _OLDEST, _SECTOR = b"HdrS", 0x0208, 512
+_SETUP_SECTORS, _VERSION, _PAYLOAD = 0x1F1, 0x206, 0x248
+_OLDEST, _SECTOR = 0x0208, 512
 # include/xen/interface/elfnote.h: where a kernel begins that is started as PVH does.
 _OWNER, _ENTRY = b"Xen\0", 18
 
@@ -25,10 +26,8 @@ def unpacked(image: bytes) -> bytes | None:
 
     Known are gzip, xz and zstd.
     """
-    if image[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
-        return None
     try:
-        if _number("<H", image, _VERSION) < _OLDEST:
+        if not is_bzimage(image) or _number("<H", image, _VERSION) < _OLDEST:
             return None
         start = ((image[_SETUP_SECTORS] or 4) + 1) * _SECTOR + _number("<I", image, _PAYLOAD)
         payload = image[start : start + _number("<I", image, _PAYLOAD + 4)]

@@ -23,11 +23,16 @@ class Banner:
     version: str
 
 
+def is_bzimage(start: bytes) -> bool:
+    """Return whether a file that begins like this is a bzImage."""
+    return start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
+
+
 def read_banner(path: Path) -> Banner | None:
     """Return what a bzImage or vmlinux says of itself, None for a file that is no Linux. Raises OSError."""
     with path.open("rb") as file:
         start = file.read(_HEADER + 0x400)
-        if start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC:
+        if is_bzimage(start):
             (at,) = struct.unpack_from("<H", start, _VERSION_AT)
             file.seek(at + _HEADER)
             return _from_header(file.read(_LONGEST)) if at else None
