@@ -60,12 +60,12 @@ def test_on_a_microvm(vm: VM) -> None:
 @pytest.mark.vm(devices=[VirtioBalloon(properties={"deflate-on-oom": True})])
 def test_a_guest_that_has_no_more_to_give(vm: VM) -> None:
     with pytest.raises(BalloonTimeout) as caught:
-        vm.balloon.set("16M", timeout=2)
+        vm.balloon.set("16M", timeout=5)
     actual = caught.value.actual
-    assert 16 * MIB < actual < 256 * MIB
+    assert 16 * MIB < actual < 200 * MIB
     assert caught.value.asked == 16 * MIB
     assert str(caught.value) == (
-        f"VM 'vm': its guest's memory has come to {actual / MIB:.6g} MiB, not 16 MiB, within 2 s; it has no more to "
+        f"VM 'vm': its guest's memory has come to {actual / MIB:.6g} MiB, not 16 MiB, within 5 s; it has no more to "
         "give"
     )
     until(lambda: vm.balloon.actual == 256 * MIB)
